@@ -1,0 +1,148 @@
+"""Files: atomic writes, hashes, safe reads and listings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from segdata.errors import FolderError, ImageRefused, SourceError
+
+PICTURE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .ppm .tif .tiff .webp".split())
+_FORBIDDEN = frozenset('<>:"/\\|?*%')
+_RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))])
+_MAX_ID_BYTES = 180  # leaves room for suffixes below the 255 bytes that file systems allow
+
+
+def sha256_hex(data: bytes) -> str:
+    """The sha256 of ``data`` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when the block ends well: temporary name, flush to disk, rename."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file so that it is either the old one or the new one, never a part."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file. ImageRefused for a folder, pipe, device, dangling link or unreadable file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # before open: a pipe would hang
+            raise ImageRefused("unreadable", f"{path.name!r} is not a regular file")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageRefused("unreadable", f"{path.name!r}: {error.strerror or error}") from error
+    if not data:
+        raise ImageRefused("unreadable", f"{path.name!r} is empty (0 bytes)")
+    return data
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures in a folder: file names in order, names that UTF-8 cannot hold, and what was passed over by kind."""
+
+    names: list[str]
+    bad_names: list[str]
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+def list_pictures(folder: Path) -> Pictures:
+    """The files of a folder whose suffix is a picture's, in any letter case, sorted; hidden files and folders are not.
+
+    SourceError where the folder does not exist.
+    """
+    names: list[str] = []
+    bad_names: list[str] = []
+    ignored: dict[str, int] = {}
+    try:
+        entries = sorted(os.listdir(folder))
+    except OSError as error:
+        raise SourceError(f"{folder}: {error.strerror}, expected a folder of pictures.") from error
+    for name in entries:
+        kind = _passed_over(folder, name)
+        if kind:
+            ignored[kind] = ignored.get(kind, 0) + 1
+        elif _is_utf8(name):
+            names.append(name)
+        else:
+            bad_names.append(name)
+    return Pictures(names, bad_names, ignored)
+
+
+def _passed_over(folder: Path, name: str) -> str:
+    """Why a directory entry is no picture, as a word for the report; empty for one that may be."""
+    suffix = os.path.splitext(name)[1].lower()
+    if name.startswith("."):
+        return "hidden"
+    if suffix not in PICTURE_SUFFIXES:
+        return "folder" if (folder / name).is_dir() else (suffix if _is_utf8(suffix) else "") or "no suffix"
+    return ""
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    """A file name that any terminal and JSON file can hold: bytes that are not UTF-8 as ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def key_of(stem: str) -> str:
+    """What two file names must share to belong together: the stem in Unicode's NFC form, letter case folded."""
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def safe_id(stem: str) -> str:
+    """A sample id that every file system takes as a file name; ``%XX`` for what Windows refuses.
+
+    Different stems give different ids. Long ones are cut and end in a part of their sha256.
+    """
+    text = unicodedata.normalize("NFC", stem)
+    escaped = "".join(c if c not in _FORBIDDEN and ord(c) >= 32 else f"%{ord(c):02X}" for c in text)
+    if escaped[-1:] in (".", " ") or escaped.split(".")[0].lower() in _RESERVED or escaped.startswith("."):
+        escaped = f"%{ord(escaped[0]):02X}" + escaped[1:] if escaped[-1:] not in (".", " ") else escaped + "%"
+    data = escaped.encode("utf-8")
+    if len(data) <= _MAX_ID_BYTES:
+        return escaped
+    return data[: _MAX_ID_BYTES - 17].decode("utf-8", "ignore") + "-" + sha256_hex(text.encode("utf-8"))[:16]
+
+
+def relative_posix(path: Path, start: Path) -> str:
+    """``path`` relative to the folder ``start``, with forward slashes. FolderError where there is none (two drives)."""
+    try:
+        return Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
+    except ValueError as error:
+        raise FolderError(f"{path}: no relative path leads there from {start}. Keep both on one drive.") from error

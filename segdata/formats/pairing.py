@@ -1,0 +1,63 @@
+"""Pairing files of two folders by key, never by position in a listing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from segdata.formats.files import Pictures, key_of, printable
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """``pairs`` of (image name, label name) sorted by image name; ``unpaired`` as (file name, reason, detail)."""
+
+    pairs: list[tuple[str, str]]
+    unpaired: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def pair_by_stem(images: Pictures, labels: Pictures, label_suffix: str = "") -> Pairing:
+    """Match ``NAME.*`` of ``images`` with ``NAME + label_suffix + .*`` of ``labels``.
+
+    The key is the stem in NFC with letter case folded. Two files with one key on one side are ambiguous: neither is used.
+    Reasons: ``ambiguous``, ``no-mask``, ``no-image``, ``bad-name``.
+    """
+    unpaired = [
+        (printable(name), "bad-name", "the file name is not UTF-8; rename it")
+        for name in images.bad_names + labels.bad_names
+    ]
+    image_by_key, doubled_images = _by_key(images.names, "")
+    label_by_key, doubled_labels = _by_key(labels.names, label_suffix)
+    unpaired += doubled_images + doubled_labels
+    doubled = {key_of(_stem(name)) for name, _, _ in doubled_images}
+    doubled |= {key_of(_stem(name).removesuffix(label_suffix)) for name, _, _ in doubled_labels}
+    pairs = []
+    for key, image in image_by_key.items():
+        if key in label_by_key:
+            pairs.append((image, label_by_key[key]))
+        elif key not in doubled:
+            unpaired.append((image, "no-mask", f"no mask named {_stem(image)}{label_suffix}.* for this photo"))
+    for key, label in label_by_key.items():
+        if key not in image_by_key and key not in doubled:
+            wanted = _stem(label).removesuffix(label_suffix)
+            unpaired.append((label, "no-image", f"no photo named {wanted}.* for this mask"))
+    return Pairing(sorted(pairs), sorted(unpaired))
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _by_key(names: list[str], suffix: str) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """File name by key, and those left out since they share a key."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key_of(_stem(name).removesuffix(suffix)), []).append(name)
+    single = {key: group[0] for key, group in groups.items() if len(group) == 1}
+    doubled = [
+        (name, "ambiguous", f"{' and '.join(map(repr, group))} have one name but for suffix or letter case; keep one")
+        for group in groups.values()
+        if len(group) > 1
+        for name in group
+    ]
+    return single, doubled

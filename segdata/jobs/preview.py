@@ -1,0 +1,103 @@
+"""preview: a sheet of samples as pictures, masks and overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segdata import sample_files, shards, sheets, splits
+from segdata.errors import FolderError, JobFailed, OptionError, SegdataError
+from segdata.formats import files, images
+from segdata.labels import LabelMap
+from segdata.records import (
+    DATASET_JSON,
+    INDEX_JSON,
+    MANIFEST_JSON,
+    Sample,
+    SampleLine,
+    kind_of,
+    read_dataset,
+    read_index,
+    read_manifest,
+)
+from segdata.sample_files import Places
+
+
+@dataclass(frozen=True)
+class PreviewReport:
+    """Where the sheet is, and how many samples of how many stand on it."""
+
+    out: Path
+    shown: int
+    total: int
+
+
+def preview(path: Path, out: Path, count: int = 24, split: str | None = None, overwrite: bool = False) -> PreviewReport:
+    """Write a PNG sheet of ``count`` samples: a fair choice by hashed id, the same every time.
+
+    ``split`` names one split of a manifest or shards; the first that there is where it is None. Raises as the readers do.
+    """
+    if count < 1:
+        raise OptionError(f"--count {count}: expected 1 or more.")
+    if out.suffix.lower() != ".png":
+        raise OptionError(f"--out {out}: expected a name ending in .png.")
+    if out.exists() and not overwrite:
+        raise FolderError(f"{out}: exists already. Choose another --out, or pass --overwrite.")
+    samples, labels, total = _samples(path, count, split)
+    cells = [_cell(sample, labels) for sample in samples]
+    if not cells:
+        raise JobFailed(f"{path}: holds no sample, expected at least one.")
+    headings = ("image", "mask", "overlay") if labels else ("image", "matte", "cut-out")
+    sheet = sheets.contact_sheet(cells, headings, labels)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomic(out, images.encode_png(sheet))
+    return PreviewReport(out, len(cells), total)
+
+
+def _cell(sample: Sample, labels: LabelMap | None) -> sheets.Cell:
+    if sample.mask is not None and labels is not None:
+        mask = sheets.colored(sample.mask, labels)
+        return sheets.Cell(sample.id, (sample.image, mask, sheets.overlay(sample.image, sample.mask, labels)))
+    if sample.matte is None:
+        raise SegdataError(f"sample {sample.id!r}: has neither a mask nor a matte. Run `segdata verify`.")
+    return sheets.Cell(sample.id, (sample.image, sheets.grey(sample.matte), sheets.cutout(sample.image, sample.matte)))
+
+
+def _samples(path: Path, count: int, split: str | None) -> tuple[Iterator[Sample], LabelMap | None, int]:
+    kind = kind_of(path)
+    if kind == DATASET_JSON:
+        if split is not None:
+            raise OptionError(f"--split {split}: {path} is a prepared dataset and has no splits. Leave it out.")
+        record = read_dataset(path)
+        lines = list(sample_files.sample_lines(path))
+        return _load(_chosen(lines, count), sample_files.place_of(path, record)), record.label_map, len(lines)
+    if kind == MANIFEST_JSON:
+        manifest = read_manifest(path)
+        name = _one_of(split, list(manifest.splits), path)
+        lines = list(sample_files.split_lines(path, manifest, name))
+        places = sample_files.places_of(path, manifest)
+        return _load(_chosen(lines, count), places), manifest.label_map, len(lines)
+    if kind == INDEX_JSON:
+        index = read_index(path)
+        name = _one_of(split, list(dict.fromkeys(shard.split for shard in index.shards)), path)
+        records = shards.open_shards(path, name)  # already in the order of hashed ids
+        shown = (records.sample(i) for i in range(min(count, len(records))))
+        return shown, index.label_map, len(records)
+    raise OptionError(f"{path}: is a run, expected a prepared dataset, a manifest or shards.")
+
+
+def _one_of(split: str | None, known: list[str], path: Path) -> str:
+    name = split or known[0]
+    if name not in known:
+        raise OptionError(f"--split {name}: {path} has {', '.join(known)}.")
+    return name
+
+
+def _chosen(lines: Sequence[SampleLine], count: int) -> list[SampleLine]:
+    return sorted(lines, key=lambda line: splits.order_key(line.id))[:count]
+
+
+def _load(lines: Sequence[SampleLine], places: Places) -> Iterator[Sample]:
+    for line in lines:
+        yield images.decode_sample(line.id, *sample_files.read_encoded(line, places))

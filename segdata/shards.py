@@ -1,0 +1,199 @@
+"""TFRecord shards: one sample to one Example, and reading them back without TensorFlow.
+
+Keys are DeepLab's and the TF Object Detection API's; ours are ``image/matte/encoded``, ``image/group`` and
+``image/original_height``/``_width`` (the photo's size before it was fitted, so that a letterbox can be undone).
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from segdata.errors import OptionError, RecordError
+from segdata.formats import example, images, tfrecord
+from segdata.records import IndexRecord, Sample, SampleLine, ShardRecord, is_inside, read_index
+
+Values = dict[str, example.Value]
+
+IMAGE, MASK, MATTE = "image/encoded", "image/segmentation/class/encoded", "image/matte/encoded"
+SOURCE_ID, GROUP, SHA256 = "image/source_id", "image/group", "image/key/sha256"
+HEIGHT, WIDTH = "image/height", "image/width"
+ORIGINAL_HEIGHT, ORIGINAL_WIDTH = "image/original_height", "image/original_width"
+
+_ALWAYS = {
+    IMAGE: "image",
+    "image/format": "string",
+    "image/filename": "string",
+    HEIGHT: "int64",
+    WIDTH: "int64",
+    "image/channels": "int64",
+    SOURCE_ID: "string",
+    SHA256: "string",
+    GROUP: "string",
+    ORIGINAL_HEIGHT: "int64",
+    ORIGINAL_WIDTH: "int64",
+}
+
+
+def features(has_mask: bool, has_matte: bool) -> dict[str, str]:
+    """Key to kind (image, mask, matte, string, int64) of every feature in a shard; all are there in every record."""
+    kinds = dict(_ALWAYS)
+    if has_mask:
+        kinds |= {MASK: "mask", "image/segmentation/class/format": "string"}
+    if has_matte:
+        kinds |= {MATTE: "matte"}
+    return dict(sorted(kinds.items()))
+
+
+def encode_sample(line: SampleLine, image: bytes, mask: bytes | None, matte: bytes | None) -> bytes:
+    """A serialised Example. ``image`` is JPEG or PNG, ``mask`` and ``matte`` PNG, all of one size.
+
+    ``image/key/sha256`` is of the image bytes in the record.
+    """
+    header = images.header(image)
+    values: Values = {
+        IMAGE: image,
+        "image/format": header.format.encode(),
+        "image/filename": line.image.rpartition("/")[2].encode(),
+        HEIGHT: header.height,
+        WIDTH: header.width,
+        "image/channels": header.channels,
+        SOURCE_ID: line.id.encode(),
+        SHA256: hashlib.sha256(image).hexdigest().encode(),
+        GROUP: line.group.encode(),
+        ORIGINAL_HEIGHT: line.height,
+        ORIGINAL_WIDTH: line.width,
+    }
+    if mask is not None:
+        values |= {MASK: mask, "image/segmentation/class/format": b"png"}
+    if matte is not None:
+        values |= {MATTE: matte}
+    return example.encode(values)
+
+
+def shard_name(name: str, split: str, number: int, total: int) -> str:
+    """``NAME-train.tfrecord-00000-of-00016``, as TFDS names shards."""
+    return f"{name}-{split}.tfrecord-{number:05d}-of-{total:05d}"
+
+
+def parse(payload: bytes, where: str) -> Values:
+    """The features of a record; RecordError, naming ``where``, for bytes that are no Example."""
+    return example.decode(payload, where)
+
+
+def decode_values(values: Values, where: str) -> Sample:
+    """The sample in a record's features, decoded strictly: RecordError for a missing feature, ImageRefused for a damaged picture."""
+    mask, matte = (data(values, key, where) if key in values else None for key in (MASK, MATTE))
+    return images.decode_sample(text(values, SOURCE_ID, where), data(values, IMAGE, where), mask, matte)
+
+
+def data(values: Values, key: str, where: str) -> bytes:
+    """A bytes feature; RecordError where it is not there."""
+    value = values.get(key)
+    if not isinstance(value, bytes):
+        raise RecordError(f"{where}: has no feature {key!r}, expected bytes.")
+    return value
+
+
+def text(values: Values, key: str, where: str) -> str:
+    """A string feature; RecordError where it is not there or not UTF-8."""
+    try:
+        return data(values, key, where).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{where}: feature {key!r} is not UTF-8.") from error
+
+
+class Shards:
+    """The records of one split, in shard order: ``len``, ``shards[i]``, ``shards[2:5]``, iteration. Picklable.
+
+    ::
+
+        for sample in open_shards("shards/hp", "train"):
+            sample.id, sample.image, sample.mask
+
+    Offsets are found by walking each shard's frames once, when the first record of it is asked for by number.
+    """
+
+    def __init__(self, folder: Path, index: IndexRecord, split: str) -> None:
+        self.folder, self.index, self.split = folder, index, split
+        self.files = [shard for shard in index.shards if shard.split == split]
+        if not self.files:
+            known = ", ".join(dict.fromkeys(shard.split for shard in index.shards))
+            raise OptionError(f"{folder}: has no split {split!r}, expected one of {known}.")
+        self._ends = [sum(shard.records for shard in self.files[: i + 1]) for i in range(len(self.files))]
+        self._offsets: dict[int, list[tuple[int, int]]] = {}
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __iter__(self) -> Iterator[Sample]:
+        for where, payload in self.payloads():
+            yield decode_values(parse(payload, where), where)
+
+    def __getitem__(self, number: int | slice) -> Sample | list[Sample]:
+        if isinstance(number, slice):
+            return [self.sample(i) for i in range(*number.indices(len(self)))]
+        return self.sample(number)
+
+    def sample(self, number: int) -> Sample:
+        """The sample with record number ``number`` (negative ones count from the end); IndexError beyond the last."""
+        payload, where = self.payload(number)
+        return decode_values(parse(payload, where), where)
+
+    def payload(self, number: int) -> tuple[bytes, str]:
+        """The serialised Example with that record number, and where it stands, for messages."""
+        at = number + len(self) if number < 0 else number
+        if not 0 <= at < len(self):
+            raise IndexError(f"record {number} of split {self.split!r}, which has {len(self)}")
+        shard_number = bisect.bisect_right(self._ends, at)
+        shard = self.files[shard_number]
+        within = at - (self._ends[shard_number] - shard.records)
+        with (self.folder / shard.file).open("rb") as file:
+            offset, length = self._frames(shard_number, shard, file)[within]
+            payload = tfrecord.read_payload(file, offset, length, shard.file)
+        return payload, f"{shard.file} record {within}"
+
+    def payloads(self) -> Iterator[tuple[str, bytes]]:
+        """(where it stands, serialised Example) of every record in order, each checked against its CRCs."""
+        for shard in self.files:
+            path = self.folder / shard.file
+            with path.open("rb") as file:
+                yield from tfrecord.payloads(file, path.stat().st_size, shard.file)
+
+    def _frames(self, number: int, shard: ShardRecord, file: BinaryIO) -> list[tuple[int, int]]:
+        if number not in self._offsets:
+            size = (self.folder / shard.file).stat().st_size
+            frames = list(tfrecord.walk(file, size, shard.file))
+            if len(frames) != shard.records:
+                raise RecordError(
+                    f"{shard.file}: {len(frames)} records, its index says {shard.records}. Run `segdata verify`."
+                )
+            self._offsets[number] = frames
+        return self._offsets[number]
+
+
+def open_shards(folder: str | Path, split: str = "train") -> Shards:
+    """The records of one split of a folder that ``build-tfrecords`` made.
+
+    FolderError or RecordError where the folder is unfinished or its index damaged; every shard must be there with the recorded size.
+    """
+    path = Path(folder)
+    index = read_index(path)
+    check_shard_sizes(path, index)
+    return Shards(path, index, split)
+
+
+def check_shard_sizes(folder: Path, index: IndexRecord) -> None:
+    """Every shard must exist with the recorded number of bytes: cheap, and catches what TensorFlow does not notice.
+
+    RecordError names the first that does not.
+    """
+    for shard in index.shards:
+        path = folder / shard.file
+        size = path.stat().st_size if is_inside(shard.file) and path.is_file() else None
+        if size != shard.bytes:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise RecordError(f"{path}: {found}, the index says {shard.bytes} bytes. Run `segdata verify {folder}`.")

@@ -1,0 +1,71 @@
+"""Raw datasets, one file per layout. A new one is a file, a line in SOURCES and a tiny fixture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from segdata.labels import LabelMap
+from segdata.records import RejectedLine
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SOURCES: dict[str, str] = {
+    "humanparsing": "segdata.sources.humanparsing:HumanParsing",
+    "pairs": "segdata.sources.pairs:Pairs",
+}
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One raw sample as its source lists it: ``image`` relative to the source's ``image_root``, ``label`` as the source needs it."""
+
+    id: str
+    group: str
+    image: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source found: samples sorted by id, what cannot be one and why, and files passed over by kind."""
+
+    entries: list[Entry]
+    rejected: list[RejectedLine] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A raw label, decoded: (H, W) uint8 or uint16 raw ids, or for a matte alpha up to its type's maximum."""
+
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+class Source(Protocol):
+    """A layout of raw files. Frozen and picklable: worker processes read labels through it."""
+
+    @property
+    def name(self) -> str:
+        """The source's name, as in SOURCES."""
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that ``Entry.image`` is relative to."""
+
+    @property
+    def label_map(self) -> LabelMap | None:
+        """What raw ids become; None for mattes."""
+
+    def options(self) -> dict[str, str | int | float | bool | None]:
+        """The options that change what is written, for dataset.json; no paths."""
+
+    def find(self) -> Found:
+        """List and pair; decodes no picture. SourceError where the layout is not this source's."""
+
+    def annotate(self, entry: Entry) -> Annotation:
+        """Decode one raw label. ImageRefused, with a reason, where it cannot be used."""

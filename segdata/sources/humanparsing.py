@@ -1,0 +1,52 @@
+"""HumanParsing (ATR, Liang et al. 2015): ``JPEGImages/X.jpg`` and ``SegmentationClassAug/X.png``, 18 ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segdata.errors import ImageRefused
+from segdata.formats import files, images, pairing
+from segdata.labels import LabelMap
+from segdata.records import RejectedLine
+from segdata.sources import Annotation, Entry, Found
+
+
+@dataclass(frozen=True)
+class HumanParsing:
+    """``root`` holds the folders ``images`` and ``masks``; labels become the classes of ``label_map``."""
+
+    root: Path
+    label_map: LabelMap
+    images: str = "JPEGImages"
+    masks: str = "SegmentationClassAug"
+    name: str = "humanparsing"
+
+    @property
+    def image_root(self) -> Path:
+        """The dataset's own folder, so that image paths read as in its published lists."""
+        return self.root
+
+    def options(self) -> dict[str, str | int | float | bool | None]:
+        """Names of the two folders, and of the label map."""
+        return {"images": self.images, "masks": self.masks, "labels": self.label_map.name}
+
+    def find(self) -> Found:
+        """Pairs by file stem; the id is the stem, and each photo its own group."""
+        photos = files.list_pictures(self.root / self.images)
+        labels = files.list_pictures(self.root / self.masks)
+        found = pairing.pair_by_stem(photos, labels)
+        entries = [
+            Entry(id=key, group=key, image=f"{self.images}/{photo}", label=f"{self.masks}/{label}")
+            for photo, label in found.pairs
+            for key in [files.safe_id(Path(photo).stem)]
+        ]
+        rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
+        return Found(entries, rejected, photos.ignored | labels.ignored)
+
+    def annotate(self, entry: Entry) -> Annotation:
+        """Raw ids 0...17; a label that was saved as JPEG is refused, since its ids are lost."""
+        label = images.read_label(files.read_regular(self.root / entry.label))
+        if label.lossy:
+            raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use the PNG labels")
+        return Annotation(label.values)

@@ -1,0 +1,110 @@
+"""Anybody's folders: photos in one, masks or mattes of the same names in another (or in the same one, with a suffix)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segdata.errors import ImageRefused, OptionError
+from segdata.formats import files, images, pairing
+from segdata.formats.files import Pictures
+from segdata.labels import LabelMap
+from segdata.records import RejectedLine
+from segdata.sources import Annotation, Entry, Found
+
+KINDS = ("binary", "index", "matte")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """``images/NAME.*`` beside ``masks/NAME + mask_suffix + .*``.
+
+    ``kind`` binary: masks of exactly two values (0 and 1, or 0 and 255), or anything cut at ``threshold`` (in the mask's own values);
+    index: ids that ``label_map`` reads; matte: grey alpha, kept as it is (``label_map`` is None).
+    """
+
+    images: Path
+    masks: Path
+    label_map: LabelMap | None
+    kind: str = "binary"
+    threshold: int | None = None
+    mask_suffix: str = ""
+    name: str = "pairs"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise OptionError(f"--kind {self.kind!r}: expected one of {', '.join(KINDS)}.")
+        if self.threshold is not None and (self.kind != "binary" or not 1 <= self.threshold <= 65535):
+            raise OptionError(f"--threshold {self.threshold}: expected 1 to 65535, and --kind binary.")
+        if self.images.resolve() == self.masks.resolve() and not self.mask_suffix:
+            raise OptionError(
+                "--images and --masks are one folder: say --mask-suffix, so that masks can be told apart."
+            )
+
+    @property
+    def image_root(self) -> Path:
+        """The folder of photos."""
+        return self.images
+
+    def options(self) -> dict[str, str | int | float | bool | None]:
+        """Kind, threshold, suffix and label map."""
+        labels = self.label_map.name if self.label_map else None
+        return {"kind": self.kind, "threshold": self.threshold, "mask_suffix": self.mask_suffix, "labels": labels}
+
+    def find(self) -> Found:
+        """Pairs by file stem; the id is the photo's stem, and each photo its own group."""
+        photos, masks = files.list_pictures(self.images), files.list_pictures(self.masks)
+        if self.mask_suffix:
+            one_folder = self.images.resolve() == self.masks.resolve()
+            photos = _with_suffix(photos, self.mask_suffix, False) if one_folder else photos
+            masks = _with_suffix(masks, self.mask_suffix, True)
+        found = pairing.pair_by_stem(photos, masks, self.mask_suffix)
+        entries = [
+            Entry(id=key, group=key, image=photo, label=mask)
+            for photo, mask in found.pairs
+            for key in [files.safe_id(Path(photo).stem)]
+        ]
+        rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
+        return Found(entries, rejected, photos.ignored | masks.ignored)
+
+    def annotate(self, entry: Entry) -> Annotation:
+        """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
+        label = images.read_label(files.read_regular(self.masks / entry.label))
+        if self.kind == "matte":
+            return Annotation(label.values)
+        if self.kind == "binary":
+            return Annotation(binary_ids(label, self.threshold))
+        if label.lossy:
+            raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use lossless masks")
+        return Annotation(label.values)
+
+
+def _with_suffix(pictures: Pictures, suffix: str, wanted: bool) -> Pictures:
+    """The pictures whose stem ends in ``suffix`` (or, not ``wanted``, those whose stem does not)."""
+    names = [name for name in pictures.names if Path(name).stem.endswith(suffix) == wanted]
+    return Pictures(names, pictures.bad_names if wanted else [], pictures.ignored)
+
+
+def binary_ids(label: images.Label, threshold: int | None) -> images.Pixels:
+    """(H, W) uint8 of 0 and 1: ``value >= threshold``, or without one exactly two values, 0 and 1 or 0 and 255.
+
+    ImageRefused(``not-binary``) with the values found for anything else.
+    """
+    if threshold is not None:
+        cut: images.Pixels = (label.values >= threshold).astype(np.uint8)
+        return cut
+    found = np.flatnonzero(images.count_values(label.values)).tolist()
+    if set(found) <= {0, 1}:
+        return label.values.astype(np.uint8)
+    if set(found) <= {0, 255}:
+        white: images.Pixels = (label.values == 255).astype(np.uint8)
+        return white
+    shown = ", ".join(map(str, found[:6])) + (", ..." if len(found) > 6 else "")
+    why = "was saved lossily" if label.lossy or len(found) > 8 else "is not binary"
+    raise ImageRefused(
+        "not-binary",
+        f"{len(found)} values ({shown}), expected 0 and 1 or 0 and 255; the mask {why}. "
+        "Pass --threshold 128 to cut it, or --kind index for ids",
+    )
