@@ -31,7 +31,7 @@ _OTHER_FORMATS = ("AVIF", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # in a scan: neither stuffing (ff 00) nor a restart
+_JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd9-\xfe])")
 _ORIENTATION = 0x0112
 _TURNS = {  # EXIF 2.32, tag 274: what brings the stored pixels upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,7 +90,7 @@ def use_one_thread() -> None:
 def header(data: bytes) -> Header:
     """The header of JPEG or PNG bytes, by their magic. ImageRefused for anything else."""
     if data.startswith(_JPEG_MAGIC):
-        return _walk_jpeg(data, to_the_end=False)
+        return _jpeg_header(data)[0]
     if data.startswith(_PNG_MAGIC) and len(data) >= 33:
         width, height, depth, color = struct.unpack(">IIBB", data[16:26])
         channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0)
@@ -98,31 +98,28 @@ def header(data: bytes) -> Header:
     raise ImageRefused("unreadable", f"starts with {data[:8]!r}, which is neither JPEG nor PNG")
 
 
-def _walk_jpeg(data: bytes, to_the_end: bool) -> Header:
-    """Follow a JPEG's segments; with ``to_the_end`` through all scans up to the end marker, which must be there."""
-    at, found = 2, None
+def _jpeg_header(data: bytes) -> tuple[Header, int]:
+    """Follow a JPEG's segments to its frame header; with the offset where that one ends."""
+    at = 2
     try:
         while True:
             match = _JPEG_MARKER.search(data, at)
-            if match is None:
-                raise ImageRefused("truncated", "a JPEG without its end marker; it was cut")
-            marker, at = match[1][0], match.end()
-            if marker == 0xD9:
-                break
-            if marker in (0x01, 0xD8):
-                continue
+            if match is None or match[1] == b"\xd9":
+                raise ImageRefused("unreadable", "a JPEG without a picture in it")
+            at = match.end()
             (length,) = struct.unpack_from(">H", data, at)
-            if marker in _JPEG_FRAMES:
+            if match[1][0] in _JPEG_FRAMES:
                 depth, height, width, channels = struct.unpack_from(">BHHB", data, at + 2)
-                found = Header("jpeg", height, width, channels, depth)
-                if not to_the_end:
-                    return found
+                return Header("jpeg", height, width, channels, depth), at + length
             at += length
     except struct.error as error:
         raise ImageRefused("truncated", "a JPEG that ends within a segment; it was cut") from error
-    if found is None:
-        raise ImageRefused("unreadable", "a JPEG without a picture in it")
-    return found
+
+
+def _check_jpeg_end(data: bytes) -> None:
+    """The end marker must stand behind the frame header (a thumbnail's stands before it). OpenCV would fill up with grey."""
+    if data.rfind(b"\xff\xd9", _jpeg_header(data)[1]) < 0:
+        raise ImageRefused("truncated", "a JPEG without its end marker; it was cut")
 
 
 def _png_chunks(data: bytes) -> set[bytes]:
@@ -151,25 +148,36 @@ def _check_pixels(height: int, width: int) -> None:
 # ---- strict decoding of what segdata stores ------------------------------------------------------------------------------
 
 
-def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
-    """JPEG or PNG bytes, decoded fully and strictly: (H, W) or (H, W, 3) RGB, uint8, or uint16 for 16-bit PNG.
+def check_stored(data: bytes) -> Header:
+    """The header of JPEG or PNG bytes that decode fully and strictly.
 
-    No EXIF turn is applied. ImageRefused for bytes that are cut, damaged, too large, or not JPEG or PNG.
+    ImageRefused for bytes that are cut, damaged, too large, or not grey or RGB JPEG or PNG.
     """
+    return _decode_bgr(data)[0]
+
+
+def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
+    """JPEG or PNG bytes, decoded: (H, W) or (H, W, 3) RGB, uint8, or uint16 for 16-bit PNG. Errors as in ``check_stored``.
+
+    No EXIF turn is applied.
+    """
+    pixels = _decode_bgr(data)[1]
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _decode_bgr(data: bytes) -> tuple[Header, Pixels]:
     found = header(data)
     _check_pixels(found.height, found.width)
     if found.format == "jpeg":
-        _walk_jpeg(data, to_the_end=True)
+        _check_jpeg_end(data)
     else:
         _png_chunks(data)
     pixels = _imdecode(data)
     if pixels.shape[:2] != (found.height, found.width):
         raise ImageRefused("damaged", f"decodes to {pixels.shape}, its header says {found.width}x{found.height}")
-    if pixels.ndim == 2:
-        return pixels
-    if pixels.shape[2] != 3:
+    if pixels.ndim == 3 and pixels.shape[2] != 3:
         raise ImageRefused("damaged", f"has {pixels.shape[2]} channels, expected grey or RGB")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return found, pixels
 
 
 def _imdecode(data: bytes) -> Pixels:
@@ -227,10 +235,9 @@ def read_photo(data: bytes) -> Photo:
     picture = _open(data)
     orientation = _orientation(picture, data)
     if orientation == 1 and _is_stored_as_it_is(picture, data):
-        decode_stored(data)
-        return Photo(data, header(data))
+        return Photo(data, check_stored(data))
     if data.startswith(_JPEG_MAGIC):
-        _walk_jpeg(data, to_the_end=True)
+        _check_jpeg_end(data)
     elif data.startswith(_PNG_MAGIC):
         _png_chunks(data)
     turned = encode_png(_turned_pixels(picture, orientation))
@@ -313,7 +320,7 @@ def read_label(data: bytes) -> Label:
     if data.startswith(_PNG_MAGIC):
         _png_chunks(data)
     elif data.startswith(_JPEG_MAGIC):
-        _walk_jpeg(data, to_the_end=True)
+        _check_jpeg_end(data)
     _load(picture)
     if _orientation(picture, data) != 1:
         raise ImageRefused("mask-exif", "a label with an EXIF turn of its own. Turn its pixels and save it without")

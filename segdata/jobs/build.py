@@ -203,7 +203,9 @@ def _payload(line: SampleLine, task: _Task, resize: Resize) -> bytes:
         if task.geometry.size is not None:
             image, mask, matte = _resized(line.id, image, mask, matte, resize)
         elif task.check == "decode":
-            images.decode_sample(line.id, image, mask, matte)
+            for data in (image, mask, matte):
+                if data is not None:
+                    images.check_stored(data)
     except ImageRefused as error:
         raise JobFailed(f"{error.detail}. Convert its dataset again; nothing was put in its place.") from error
     return shards.encode_sample(line, image, mask, matte)

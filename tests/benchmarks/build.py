@@ -1,0 +1,58 @@
+"""build-tfrecords against `tfds build` of the same pairs, whole processes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.benchmarks.material import Row, best_of, draw_pairs, segdata
+
+_PAIRS = 2000
+
+# What a user of TFDS writes: file paths go in as they are, so that TFDS too passes the bytes through.
+_BUILDER = '''
+import pathlib
+import tensorflow_datasets as tfds
+
+ROOT = pathlib.Path({root!r})
+
+
+class Pairs(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({{
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            "id": tfds.features.Text(),
+        }}))
+
+    def _split_generators(self, dl_manager):
+        return {{"train": self._generate_examples()}}
+
+    def _generate_examples(self):
+        for photo in sorted((ROOT / "raw" / "JPEGImages").iterdir()):
+            mask = ROOT / "prepared" / "masks" / (photo.stem + ".png")
+            yield photo.stem, {{"image": str(photo), "mask": str(mask), "id": photo.stem}}
+'''
+
+
+def measure(folder: Path) -> list[Row]:
+    draw_pairs(folder / "raw", _PAIRS)
+    raw, prepared, manifest, shards = (str(folder / name) for name in ("raw", "prepared", "manifest", "shards"))
+    segdata("convert", "humanparsing", raw, "--out", prepared)()
+    segdata("split", prepared, "--out", manifest)()
+    builder = folder / "pairs"
+    builder.mkdir()
+    (builder / "pairs_dataset_builder.py").write_text(_BUILDER.format(root=str(folder)), encoding="utf-8")
+    ours = segdata("build-tfrecords", manifest, "--out", shards, "--fit", "none", "--overwrite")
+    ours_s, tfds_s = best_of(2, ours, lambda: _tfds_build(builder, folder / "tfds"))
+    return [Row(f"build-tfrecords {_PAIRS} pairs, --fit none", ours_s, "tfds build", tfds_s, 2.0)]
+
+
+def _tfds_build(builder: Path, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    tfds = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", "--data_dir", str(out)]
+    subprocess.run(tfds, cwd=builder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
