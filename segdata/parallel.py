@@ -33,7 +33,8 @@ def run_tasks(
 ) -> Iterator[_Result]:
     """``function`` of each task, in order, in ``jobs`` processes (in this one for 1).
 
-    ``sizes`` are the records of each task, for the progress bar, which shows on a terminal only. JobFailed where a worker process dies.
+    ``sizes`` are the records of each task, for the progress bar, which shows on a terminal only. JobFailed where a
+    worker process dies.
     """
     processes = min(job_count(jobs), max(1, len(tasks)))
     each_size = list(sizes)
@@ -58,5 +59,6 @@ def _in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], 
         if not isinstance(error, TerminatedWorkerError):
             raise
         raise JobFailed(
-            "a worker process died (out of memory, or a crash in a decoder). Run again with --jobs 1 to see at which file."
+            "a worker process died (out of memory, or a crash in a decoder). "
+            "Run again with --jobs 1 to see at which file."
         ) from error

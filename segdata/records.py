@@ -1,8 +1,8 @@
 """The four things at rest as typed values, and their JSON.
 
 A folder is described by one JSON file (``dataset.json``, ``manifest.json``, ``index.json``, ``run.json``). Such a file
-carries a ``seal``: the sha256 of its own bytes with the seal left empty, so that an edit of any byte shows. Sample lines
-and rejected lines are JSON lines, one value a line, in the order of the fields here.
+carries a ``seal``: the sha256 of its own bytes with the seal left empty, so that an edit of any byte shows. Sample
+lines and rejected lines are JSON lines, one value a line, in the order of the fields here.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ class SampleLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Where one sample is, and what is known of it; no pixels.
 
     ``image`` is relative to the dataset's ``image_root``, or to ``image_root`` of this line where the line has one ("."
-    for a picture that convert made, in the dataset's own folder). ``mask`` and ``matte`` are relative to the dataset's folder.
-    ``height`` and ``width`` are in pixels after the EXIF turn, the sizes of files in bytes. ``crop`` is (x, y, w, h) in the
-    source photo.
+    for a picture that convert made, in the dataset's own folder). ``mask`` and ``matte`` are relative to the
+    dataset's folder.
+    ``height`` and ``width`` are in pixels after the EXIF turn, the sizes of files in bytes. ``crop`` is (x, y, w, h)
+    in the source photo.
     """
 
     id: str
@@ -152,8 +153,8 @@ class ManifestRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     """How pictures were fitted into shards. ``size`` is (height, width), null where pictures keep their own size.
 
-    ``fit`` is ``none``, ``stretch`` or ``letterbox``; a letterboxed picture is centred, with bars of ``image_padding`` in the
-    image, the ignore index in the mask and 0 in the matte.
+    ``fit`` is ``none``, ``stretch`` or ``letterbox``; a letterboxed picture is centred, with bars of
+    ``image_padding`` in the image, the ignore index in the mask and 0 in the matte.
     """
 
     size: tuple[int, int] | None = None
@@ -201,7 +202,9 @@ class _Stamp(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Sample:
-    """A decoded sample: ``image`` (H, W, 3) uint8 RGB, ``mask`` (H, W) uint8 ids, ``matte`` (H, W) float32 in [0, 1]."""
+    """A decoded sample: ``image`` (H, W, 3) uint8 RGB, ``mask`` (H, W) uint8 ids, ``matte`` (H, W) float32 in [0,
+    1].
+    """
 
     id: str
     image: npt.NDArray[np.uint8]

@@ -85,7 +85,9 @@ def parse(payload: bytes, where: str) -> Values:
 
 
 def decode_values(values: Values, where: str) -> Sample:
-    """The sample in a record's features, decoded strictly: RecordError for a missing feature, ImageRefused for a damaged picture."""
+    """The sample in a record's features, decoded strictly: RecordError for a missing feature, ImageRefused for a
+    damaged picture.
+    """
     mask, matte = (data(values, key, where) if key in values else None for key in (MASK, MATTE))
     return images.decode_sample(text(values, SOURCE_ID, where), data(values, IMAGE, where), mask, matte)
 
@@ -178,7 +180,8 @@ class Shards:
 def open_shards(folder: str | Path, split: str = "train") -> Shards:
     """The records of one split of a folder that ``build-tfrecords`` made.
 
-    FolderError or RecordError where the folder is unfinished or its index damaged; every shard must be there with the recorded size.
+    FolderError or RecordError where the folder is unfinished or its index damaged; every shard must be there with
+    the recorded size.
     """
     path = Path(folder)
     index = read_index(path)

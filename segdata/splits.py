@@ -70,7 +70,8 @@ def by_hash(
     ``groups`` are the groups' own names, without the prefix that they get where datasets are merged: a photo lands
     on one side whether its dataset is split alone or with others.
 
-    With shares, the hash is compared with fixed bounds (test lowest, then validation), so adding samples never moves an old one,
+    With shares, the hash is compared with fixed bounds (test lowest, then validation), so adding samples never moves
+    an old one,
     but for a new photo that is byte-identical with an old one: then both go to the side nearer to test, and no test
     sample ever becomes a training one. With numbers, components are taken by rising hash while they fit.
     """
@@ -110,7 +111,9 @@ def _take(
 
 
 def by_order(samples: Sequence[SplitKey], test: float | int, validation: float | int) -> dict[str, list[int]]:
-    """Positions by split: photos' file names sorted by ``str.lower``, the last ones are test, those before them validation."""
+    """Positions by split: photos' file names sorted by ``str.lower``, the last ones are test, those before them
+    validation.
+    """
     order = sorted(range(len(samples)), key=lambda i: _name_key(samples[i]))
     last = len(order) - amount(test, len(order), "test")
     middle = last - amount(validation, last, "validation")
@@ -127,8 +130,8 @@ def by_lists(
 ) -> tuple[dict[str, list[int]], list[str], list[str]]:
     """Positions by split in the lists' order, listed names without a sample, and ids of samples in no list.
 
-    A listed name is an id, a photo's path or file name, or such a file name without suffix; of a line "image mask" the first part counts.
-    SourceError where a sample stands in two lists, or a name fits several samples.
+    A listed name is an id, a photo's path or file name, or such a file name without suffix; of a line "image mask"
+    the first part counts. SourceError where a sample stands in two lists, or a name fits several samples.
     """
     positions = _positions_by_name(samples)
     sides: dict[str, list[int]] = {split: [] for split in SPLITS}

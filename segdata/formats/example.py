@@ -1,7 +1,8 @@
 """``tf.train.Example`` without TensorFlow: a flat table of bytes and int64 features.
 
 Wire format (protocol buffers, ``tensorflow/core/example/example.proto`` and ``feature.proto``): Example {features = 1};
-Features {map<string, Feature> feature = 1}; Feature {bytes_list = 1 | float_list = 2 | int64_list = 3}; each list {value = 1}.
+Features {map<string, Feature> feature = 1}; Feature {bytes_list = 1 | float_list = 2 | int64_list = 3};
+each list {value = 1}.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Output folders: nothing that segdata did not make is overwritten, and half a result never looks whole.
 
-A folder in the making holds the marker ``.segdata-unfinished``; its JSON is written last, and only then does the marker go.
+A folder in the making holds the marker ``.segdata-unfinished``; its JSON is written last, and only then does the
+marker go.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Pictures, masks and mattes: strict decoding and exact encoding.
 
-Pillow opens what comes from outside (it alone keeps palette indices and says the mode); OpenCV decodes and encodes in bulk,
-and its BGR never leaves this file. What is stored is JPEG or 8-bit grey/RGB PNG for photos, 8-bit grey PNG for masks, 8- or
-16-bit grey PNG for mattes, all of which plain TensorFlow decodes.
+Pillow opens what comes from outside (it alone keeps palette indices and says the mode); OpenCV decodes and encodes
+in bulk,
+and its BGR never leaves this file. What is stored is JPEG or 8-bit grey/RGB PNG for photos, 8-bit grey PNG for
+masks, 8- or 16-bit grey PNG for mattes, all of which plain TensorFlow decodes.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Header:
 class Photo:
     """A checked photo, as bytes that plain TensorFlow decodes.
 
-    ``orientation`` is the EXIF turn that was applied (1 for none), ``reencoded_from`` what it was before, where its bytes are not
-    the original's.
+    ``orientation`` is the EXIF turn that was applied (1 for none), ``reencoded_from`` what it was before, where its
+    bytes are not the original's.
     """
 
     data: bytes
@@ -117,7 +118,9 @@ def _jpeg_header(data: bytes) -> tuple[Header, int]:
 
 
 def _check_jpeg_end(data: bytes) -> None:
-    """The end marker must stand behind the frame header (a thumbnail's stands before it). OpenCV would fill up with grey."""
+    """The end marker must stand behind the frame header (a thumbnail's stands before it). OpenCV would fill up with
+    grey.
+    """
     if data.rfind(b"\xff\xd9", _jpeg_header(data)[1]) < 0:
         raise ImageRefused("truncated", "a JPEG without its end marker; it was cut")
 
@@ -145,7 +148,8 @@ def _check_pixels(height: int, width: int) -> None:
         raise ImageRefused("too-large", f"{width}x{height} pixels, expected at most {MAX_PIXELS:,}")
 
 
-# ---- strict decoding of what segdata stores ------------------------------------------------------------------------------
+# ---- strict decoding of what segdata stores
+# ------------------------------------------------------------------------------
 
 
 def check_stored(data: bytes) -> Header:
@@ -157,7 +161,8 @@ def check_stored(data: bytes) -> Header:
 
 
 def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
-    """JPEG or PNG bytes, decoded: (H, W) or (H, W, 3) RGB, uint8, or uint16 for 16-bit PNG. Errors as in ``check_stored``.
+    """JPEG or PNG bytes, decoded: (H, W) or (H, W, 3) RGB, uint8, or uint16 for 16-bit PNG. Errors as in
+    ``check_stored``.
 
     No EXIF turn is applied.
     """
@@ -223,13 +228,15 @@ def decode_sample(sample_id: str, image: bytes, mask: bytes | None, matte: bytes
     )
 
 
-# ---- reading what comes from outside --------------------------------------------------------------------------------------
+# ---- reading what comes from outside
+# --------------------------------------------------------------------------------------
 
 
 def read_photo(data: bytes) -> Photo:
     """Check a photo of any readable format, strictly, and turn it by its EXIF orientation.
 
-    JPEG and 8-bit grey/RGB PNG without a turn keep their bytes. Everything else becomes RGB (or grey) PNG: other formats by their first
+    JPEG and 8-bit grey/RGB PNG without a turn keep their bytes. Everything else becomes RGB (or grey) PNG: other
+    formats by their first
     frame, CMYK converted, alpha dropped, 16 bits by the high byte. ImageRefused for what does not decode to its end.
     """
     picture = _open(data)
@@ -314,7 +321,8 @@ def _turned_pixels(picture: Image.Image, orientation: int) -> Pixels:
 def read_label(data: bytes) -> Label:
     """The ids of a raw label: grey, palette (indices), 1-bit, 16-bit, or RGB with three equal channels.
 
-    ImageRefused for other modes (alpha, colours, CMYK), for one with an EXIF turn of its own, and for what does not decode fully.
+    ImageRefused for other modes (alpha, colours, CMYK), for one with an EXIF turn of its own, and for what does not
+    decode fully.
     """
     picture = _open(data)
     if data.startswith(_PNG_MAGIC):
@@ -351,7 +359,8 @@ def _label_values(picture: Image.Image) -> npt.NDArray[np.uint8] | npt.NDArray[n
     )
 
 
-# ---- encoding --------------------------------------------------------------------------------------------------------------
+# ---- encoding
+# --------------------------------------------------------------------------------------------------------------
 
 
 def encode_mask(mask: Pixels) -> bytes:

@@ -19,8 +19,8 @@ class Pairing:
 def pair_by_stem(images: Pictures, labels: Pictures, label_suffix: str = "") -> Pairing:
     """Match ``NAME.*`` of ``images`` with ``NAME + label_suffix + .*`` of ``labels``.
 
-    The key is the stem in NFC with letter case folded. Two files with one key on one side are ambiguous: neither is used.
-    Reasons: ``ambiguous``, ``no-mask``, ``no-image``, ``bad-name``.
+    The key is the stem in NFC with letter case folded. Two files with one key on one side are ambiguous: neither is
+    used. Reasons: ``ambiguous``, ``no-mask``, ``no-image``, ``bad-name``.
     """
     unpaired = [
         (printable(name), "bad-name", "the file name is not UTF-8; rename it")

@@ -1,7 +1,7 @@
 """TFRecord files without TensorFlow.
 
-A record is: length (8 bytes, little endian), masked CRC-32C of those 8 bytes (4), payload, masked CRC-32C of the payload (4).
-Source of the format: TensorFlow's ``core/lib/io/record_writer.h``.
+A record is: length (8 bytes, little endian), masked CRC-32C of those 8 bytes (4), payload, masked CRC-32C of the
+payload (4). Source of the format: TensorFlow's ``core/lib/io/record_writer.h``.
 """
 
 from __future__ import annotations

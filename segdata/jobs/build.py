@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -42,9 +42,11 @@ _RECORD_OVERHEAD_BYTES = 700
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """``shards`` per split, or as many as make them about ``shard_mb`` (10**6 bytes) each. ``jobs`` None is one process per core."""
+    """``shards`` per split, or as many as make them about ``shard_mb`` (10**6 bytes) each. ``jobs`` None is one
+    process per core.
+    """
 
-    geometry: Geometry = Geometry()
+    geometry: Geometry = field(default_factory=Geometry)
     shard_mb: int = 128
     shards: int | None = None
     check: str = "hash"
@@ -96,8 +98,8 @@ class _Task:
 def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     """Write the shards ``out`` of a manifest folder. Bytes depend on the manifest and the options alone.
 
-    JobFailed, naming the file, where a photo or mask changed since convert; FolderError and RecordError for a manifest or
-    dataset that is unfinished or damaged.
+    JobFailed, naming the file, where a photo or mask changed since convert; FolderError and RecordError for a
+    manifest or dataset that is unfinished or damaged.
     """
     record = read_manifest(manifest)
     places = sample_files.places_of(manifest, record)
@@ -116,10 +118,10 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     return BuildReport(out, _sum(built, "records"), _sum(built, None), _sum(built, "bytes"))
 
 
-def _sum(built: Sequence[ShardRecord], field: str | None) -> dict[str, int]:
+def _sum(built: Sequence[ShardRecord], attribute: str | None) -> dict[str, int]:
     totals: dict[str, int] = {}
     for shard in built:
-        totals[shard.split] = totals.get(shard.split, 0) + (getattr(shard, field) if field else 1)
+        totals[shard.split] = totals.get(shard.split, 0) + (getattr(shard, attribute) if attribute else 1)
     return totals
 
 
@@ -214,7 +216,9 @@ def _payload(line: SampleLine, task: _Task, resize: Resize) -> bytes:
 def _resized(
     sample_id: str, image: bytes, mask: bytes | None, matte: bytes | None, resize: Resize
 ) -> tuple[bytes, bytes | None, bytes | None]:
-    """The sample at the geometry's size, encoded: JPEG 95 for the image, PNG for mask and matte (at the depth it had)."""
+    """The sample at the geometry's size, encoded: JPEG 95 for the image, PNG for mask and matte (at the depth it
+    had).
+    """
     fitted = resize(images.decode_sample(sample_id, image, mask, matte))
     mask = None if fitted.mask is None else images.encode_mask(fitted.mask)
     if fitted.matte is not None and matte is not None:

@@ -105,8 +105,8 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
 def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
     """Write the prepared dataset ``out`` from ``source``.
 
-    Bad samples go to rejected.jsonl. JobFailed where none is left, or the rejected share is over ``max_rejected``: the folder then
-    stays unfinished, with rejected.jsonl in it. FolderError as ``output_folder`` raises it.
+    Bad samples go to rejected.jsonl. JobFailed where none is left, or the rejected share is over ``max_rejected``:
+    the folder then stays unfinished, with rejected.jsonl in it. FolderError as ``output_folder`` raises it.
     """
     found = _find(source)
     with output_folder(out, DATASET_JSON, OWNED, options.overwrite) as folder:

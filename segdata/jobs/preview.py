@@ -36,7 +36,8 @@ class PreviewReport:
 def preview(path: Path, out: Path, count: int = 24, split: str | None = None, overwrite: bool = False) -> PreviewReport:
     """Write a PNG sheet of ``count`` samples: a fair choice by hashed id, the same every time.
 
-    ``split`` names one split of a manifest or shards; the first that there is where it is None. Raises as the readers do.
+    ``split`` names one split of a manifest or shards; the first that there is where it is None. Raises as the
+    readers do.
     """
     if count < 1:
         raise OptionError(f"--count {count}: expected 1 or more.")

@@ -65,8 +65,8 @@ def split(
 ) -> SplitReport:
     """Write the manifest ``out`` over the prepared datasets ``folders`` (of one label map).
 
-    ``lists`` (split -> list file) go with the method ``listed``. ``text_lists`` also writes train.txt and test.txt, "image mask" per line. JobFailed
-    where a wanted split would be empty; SourceError where label maps or names clash.
+    ``lists`` (split -> list file) go with the method ``listed``. ``text_lists`` also writes train.txt and test.txt,
+    "image mask" per line. JobFailed where a wanted split would be empty; SourceError where label maps or names clash.
     """
     _check_options(options, lists or {})
     datasets = [_load(folder) for folder in folders]
@@ -215,7 +215,9 @@ def _reference(data: _Dataset, out: Path) -> DatasetReference:
 
 
 def _write_text(out: Path, name: str, datasets: list[_Dataset]) -> FileRecord:
-    """``NAME.txt``: photo and mask (or matte) of each sample, relative to the manifest's folder, with a space between."""
+    """``NAME.txt``: photo and mask (or matte) of each sample, relative to the manifest's folder, with a space
+    between.
+    """
     places = {data.record.name: Place(data.folder, data.record.image_root) for data in datasets}
     roots: dict[Path, str] = {}
     digest, count = hashlib.sha256(), 0

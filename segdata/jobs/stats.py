@@ -34,9 +34,10 @@ ALPHA_BINS = 10
 class SplitStats(msgspec.Struct, kw_only=True):
     """Sums over the samples of one split (or of a whole prepared dataset).
 
-    ``pixels`` counts all, ``ignored`` those of the ignore index; ``class_pixels`` and ``class_samples`` (samples that show it)
-    are by class name; ``alpha`` counts matte pixels in ten equal bins of [0, 1]. Sizes are (height, width) of the largest
-    and smallest picture by area.
+    ``pixels`` counts all, ``ignored`` those of the ignore index; ``class_pixels`` and ``class_samples`` (samples
+    that show it)
+    are by class name; ``alpha`` counts matte pixels in ten equal bins of [0, 1]. Sizes are (height, width) of the
+    largest and smallest picture by area.
     """
 
     samples: int = 0
@@ -133,7 +134,8 @@ def alpha_histogram(matte: np.ndarray) -> np.ndarray:
     return np.histogram(matte, bins=ALPHA_BINS, range=(0, 1))[0].astype(np.int64)
 
 
-# ---- shards ------------------------------------------------------------------------------------------------------------
+# ---- shards
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _of_shards(folder: Path, index: IndexRecord, jobs: int | None) -> dict[str, SplitStats]:

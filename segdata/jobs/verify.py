@@ -82,7 +82,8 @@ def verify(path: Path, jobs: int | None = None) -> VerifyReport:
     return VerifyReport(path, kind.removesuffix(".json"), checked, faults)
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------
+# ---- files
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _extra_files(folder: Path, known: Iterable[str]) -> Iterator[Fault]:
@@ -106,7 +107,8 @@ def _check_file(folder: Path, recorded: FileRecord, where: str) -> Iterator[Faul
         yield Fault(file=recorded.file, what=f"has {lines} lines, expected {recorded.count}")
 
 
-# ---- prepared datasets -------------------------------------------------------------------------------------------------
+# ---- prepared datasets
+# -------------------------------------------------------------------------------------------------
 
 
 def _verify_dataset(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
@@ -218,7 +220,8 @@ def _check_ids(mask: images.Pixels, labels: LabelMap) -> np.ndarray:
     return counts
 
 
-# ---- manifests ---------------------------------------------------------------------------------------------------------
+# ---- manifests
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _verify_manifest(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
@@ -259,7 +262,8 @@ def _check_sides(lines: dict[str, list[SampleLine]], record: ManifestRecord) -> 
             yield Fault(file=MANIFEST_JSON, what=f"one group or one photo in several splits: {', '.join(group)}")
 
 
-# ---- shards ------------------------------------------------------------------------------------------------------------
+# ---- shards
+# ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ SOURCES: dict[str, str] = {
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One raw sample as its source lists it: ``image`` relative to the source's ``image_root``, ``label`` as the source needs it."""
+    """One raw sample as its source lists it: ``image`` relative to the source's ``image_root``, ``label`` as the
+    source needs it.
+    """
 
     id: str
     group: str

@@ -1,4 +1,6 @@
-"""Anybody's folders: photos in one, masks or mattes of the same names in another (or in the same one, with a suffix)."""
+"""Anybody's folders: photos in one, masks or mattes of the same names in another (or in the same one, with a
+suffix).
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ KINDS = ("binary", "index", "matte")
 class Pairs:
     """``images/NAME.*`` beside ``masks/NAME + mask_suffix + .*``.
 
-    ``kind`` binary: masks of exactly two values (0 and 1, or 0 and 255), or anything cut at ``threshold`` (in the mask's own values);
-    index: ids that ``label_map`` reads; matte: grey alpha, kept as it is (``label_map`` is None).
+    ``kind`` binary: masks of exactly two values (0 and 1, or 0 and 255), or anything cut at ``threshold`` (in the
+    mask's own values); index: ids that ``label_map`` reads; matte: grey alpha, kept as it is (``label_map`` is None).
     """
 
     images: Path

@@ -58,7 +58,9 @@ def fit_box(height: int, width: int, geometry: Geometry) -> tuple[int, int, int,
 
 @dataclass(frozen=True)
 class Resize:
-    """Fit samples to a geometry: ``letterbox`` keeps the shape and adds bars, ``stretch`` does not, ``none`` changes nothing."""
+    """Fit samples to a geometry: ``letterbox`` keeps the shape and adds bars, ``stretch`` does not, ``none`` changes
+    nothing.
+    """
 
     geometry: Geometry
 
@@ -100,7 +102,9 @@ def _place(
 
 @dataclass(frozen=True)
 class FitToPhoto:
-    """Masks must have their photo's size. With ``resize`` one of another size is resized where the aspect ratios agree within 1 %."""
+    """Masks must have their photo's size. With ``resize`` one of another size is resized where the aspect ratios
+    agree within 1 %.
+    """
 
     resize: bool = False
     max_aspect_difference: float = 0.01
@@ -108,7 +112,9 @@ class FitToPhoto:
     def __call__(
         self, values: npt.NDArray[Any], height: int, width: int, orientation: int, smooth: bool
     ) -> npt.NDArray[Any]:
-        """``values`` at (height, width), the photo's size after its EXIF turn; ImageRefused(``size-mismatch``) otherwise."""
+        """``values`` at (height, width), the photo's size after its EXIF turn; ImageRefused(``size-mismatch``)
+        otherwise.
+        """
         h, w = values.shape
         if (h, w) == (height, width):
             return values

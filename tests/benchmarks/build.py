@@ -12,7 +12,7 @@ from tests.benchmarks.material import Row, best_of, draw_pairs, segdata
 _PAIRS = 2000
 
 # What a user of TFDS writes: file paths go in as they are, so that TFDS too passes the bytes through.
-_BUILDER = '''
+_BUILDER = """
 import pathlib
 import tensorflow_datasets as tfds
 
@@ -36,7 +36,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
         for photo in sorted((ROOT / "raw" / "JPEGImages").iterdir()):
             mask = ROOT / "prepared" / "masks" / (photo.stem + ".png")
             yield photo.stem, {{"image": str(photo), "mask": str(mask), "id": photo.stem}}
-'''
+"""
 
 
 def measure(folder: Path) -> list[Row]:
