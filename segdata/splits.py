@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import msgspec
@@ -75,39 +76,46 @@ def by_hash(
     but for a new photo that is byte-identical with an old one: then both go to the side nearer to test, and no test
     sample ever becomes a training one. With numbers, components are taken by rising hash while they fit.
     """
-    hashes: dict[int, float] = {}
-    members: dict[int, list[int]] = {}
-    for i, component in enumerate(components(samples)):
+    found: dict[int, _Component] = {}
+    for i, number in enumerate(components(samples)):
         value = unit_hash(groups[i], salt)
-        hashes[component] = min(value, hashes.get(component, 1.0))
-        members.setdefault(component, []).append(i)
-    order = sorted(members, key=lambda c: (hashes[c], samples[c].id))
-    taken = _take(order, hashes, members, test, len(samples), "test", 0.0)
-    start = float(test) if isinstance(test, float) else 0.0
-    rest = [c for c in order if c not in taken]
-    held = _take(rest, hashes, members, validation, len(samples), "validation", start)
-    sides = {"test": taken, "validation": held, "train": set(order) - taken - held}
-    return {split: sorted(i for c in sides[split] for i in members[c]) for split in SPLITS}
+        if number in found:
+            component = found[number]
+            component.members.append(i)
+            found[number] = replace(component, hash=min(value, component.hash))
+        else:
+            found[number] = _Component(value, samples[i].id, [i])
+    order = sorted(found.values(), key=lambda component: (component.hash, component.first_id))
+    held, rest = _take(order, test, len(samples), "test", 0.0)
+    validated, trained = _take(rest, validation, len(samples), "validation", test if isinstance(test, float) else 0.0)
+    sides = {"train": trained, "validation": validated, "test": held}
+    return {split: sorted(i for component in sides[split] for i in component.members) for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class _Component:
+    """Samples that must stand on one side: the smallest hash of their groups, the first's id, their positions."""
+
+    hash: float
+    first_id: str
+    members: list[int]
 
 
 def _take(
-    order: list[int],
-    hashes: Mapping[int, float],
-    members: Mapping[int, list[int]],
-    wanted: float | int,
-    total: int,
-    what: str,
-    start: float,
-) -> set[int]:
+    order: list[_Component], wanted: float | int, total: int, what: str, start: float
+) -> tuple[list[_Component], list[_Component]]:
+    """The components of one side, and the rest: those from ``start`` on by hash, or the first that fit a number."""
     count = amount(wanted, total, what)
-    if isinstance(wanted, float):
-        return {c for c in order if start <= hashes[c] < start + wanted}
-    taken: set[int] = set()
-    for c in order:
-        if len(members[c]) <= count:
-            taken.add(c)
-            count -= len(members[c])
-    return taken
+    taken: list[_Component] = []
+    rest: list[_Component] = []
+    for component in order:
+        if isinstance(wanted, float):
+            fits = start <= component.hash < start + wanted
+        else:
+            fits = len(component.members) <= count
+            count -= len(component.members) if fits else 0
+        (taken if fits else rest).append(component)
+    return taken, rest
 
 
 def by_order(samples: Sequence[SplitKey], test: float | int, validation: float | int) -> dict[str, list[int]]:

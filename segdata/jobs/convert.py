@@ -39,7 +39,7 @@ from segdata.transforms.resize import FitToPhoto
 OWNED = r"(masks|mattes|images)/[^/]+\.(png|jpg)|samples\.jsonl|rejected\.jsonl"
 RawIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _CHUNK = 16
-_NOT_COUNTED = ("no-image",)  # a mask without a photo is listed, but nothing that could be trained on was lost
+_NOT_COUNTED = ("no-image", "no-suffix")  # masks without a photo: listed, but nothing to train on was lost
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from segdata.formats import files, pairing
+from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
 
@@ -46,6 +49,21 @@ class Annotation:
     """A raw label, decoded: (H, W) uint8 or uint16 raw ids, or for a matte alpha up to its type's maximum."""
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def paired(photos: Pictures, labels: Pictures, image_folder: str, label_folder: str, label_suffix: str = "") -> Found:
+    """Samples from two listings, paired by file stem: the id is the photo's stem, and each photo its own group.
+
+    ``image_folder`` and ``label_folder`` (empty, or ending in a slash) go before the names in the entries.
+    """
+    found = pairing.pair_by_stem(photos, labels, label_suffix)
+    entries = [
+        Entry(id=key, group=key, image=image_folder + photo, label=label_folder + label)
+        for photo, label in found.pairs
+        for key in [files.safe_id(Path(photo).stem)]
+    ]
+    rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
+    return Found(entries, rejected, dict(Counter(photos.ignored) + Counter(labels.ignored)))
 
 
 class Source(Protocol):

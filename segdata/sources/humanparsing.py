@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segdata.errors import ImageRefused
-from segdata.formats import files, images, pairing
+from segdata.formats import files, images
 from segdata.labels import LabelMap
-from segdata.records import RejectedLine
-from segdata.sources import Annotation, Entry, Found
+from segdata.sources import Annotation, Entry, Found, paired
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,7 @@ class HumanParsing:
         """Pairs by file stem; the id is the stem, and each photo its own group."""
         photos = files.list_pictures(self.root / self.images)
         labels = files.list_pictures(self.root / self.masks)
-        found = pairing.pair_by_stem(photos, labels)
-        entries = [
-            Entry(id=key, group=key, image=f"{self.images}/{photo}", label=f"{self.masks}/{label}")
-            for photo, label in found.pairs
-            for key in [files.safe_id(Path(photo).stem)]
-        ]
-        rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
-        return Found(entries, rejected, photos.ignored | labels.ignored)
+        return paired(photos, labels, f"{self.images}/", f"{self.masks}/")
 
     def annotate(self, entry: Entry) -> Annotation:
         """Raw ids 0...17; a label that was saved as JPEG is refused, since its ids are lost."""

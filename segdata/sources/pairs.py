@@ -4,17 +4,17 @@ suffix).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from segdata.errors import ImageRefused, OptionError
-from segdata.formats import files, images, pairing
+from segdata.formats import files, images
 from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
-from segdata.sources import Annotation, Entry, Found
+from segdata.sources import Annotation, Entry, Found, paired
 
 KINDS = ("binary", "index", "matte")
 
@@ -57,19 +57,23 @@ class Pairs:
 
     def find(self) -> Found:
         """Pairs by file stem; the id is the photo's stem, and each photo its own group."""
-        photos, masks = files.list_pictures(self.images), files.list_pictures(self.masks)
-        if self.mask_suffix:
-            one_folder = self.images.resolve() == self.masks.resolve()
-            photos = _with_suffix(photos, self.mask_suffix, False) if one_folder else photos
-            masks = _with_suffix(masks, self.mask_suffix, True)
-        found = pairing.pair_by_stem(photos, masks, self.mask_suffix)
-        entries = [
-            Entry(id=key, group=key, image=photo, label=mask)
-            for photo, mask in found.pairs
-            for key in [files.safe_id(Path(photo).stem)]
-        ]
-        rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
-        return Found(entries, rejected, photos.ignored | masks.ignored)
+        photos = files.list_pictures(self.images)
+        if self.images.resolve() == self.masks.resolve():
+            masked = [name for name in photos.names if self._is_mask(name)]
+            photos = replace(photos, names=[name for name in photos.names if name not in set(masked)])
+            return paired(photos, Pictures(masked, []), "", "", self.mask_suffix)
+        masks = files.list_pictures(self.masks)
+        others = [name for name in masks.names if not self._is_mask(name)]
+        masks = replace(masks, names=[name for name in masks.names if self._is_mask(name)])
+        found = paired(photos, masks, "", "", self.mask_suffix)
+        detail = f"the mask's name does not end in --mask-suffix {self.mask_suffix}"
+        return replace(
+            found,
+            rejected=found.rejected + [RejectedLine(id=name, reason="no-suffix", detail=detail) for name in others],
+        )
+
+    def _is_mask(self, name: str) -> bool:
+        return Path(name).stem.endswith(self.mask_suffix)
 
     def annotate(self, entry: Entry) -> Annotation:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
@@ -81,12 +85,6 @@ class Pairs:
         if label.lossy:
             raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use lossless masks")
         return Annotation(label.values)
-
-
-def _with_suffix(pictures: Pictures, suffix: str, wanted: bool) -> Pictures:
-    """The pictures whose stem ends in ``suffix`` (or, not ``wanted``, those whose stem does not)."""
-    names = [name for name in pictures.names if Path(name).stem.endswith(suffix) == wanted]
-    return Pictures(names, pictures.bad_names if wanted else [], pictures.ignored)
 
 
 def binary_ids(label: images.Label, threshold: int | None) -> images.Pixels:
