@@ -188,7 +188,9 @@ def _check_sample(line: SampleLine, task: _Samples) -> Iterator[Fault]:
 
 def _check_image(line: SampleLine, path: Path) -> None:
     data = sample_files.read_recorded(path, line.image_sha256, line.id)
-    _check_size("photo", images.decode_rgb(data), line.height, line.width)
+    found = images.check_stored(data)
+    if (found.height, found.width) != (line.height, line.width):
+        raise ImageRefused("size-mismatch", f"{found.width}x{found.height}, its line says {line.width}x{line.height}")
 
 
 def _check_mask(line: SampleLine, path: Path, labels: LabelMap | None) -> None:
