@@ -121,6 +121,15 @@ def test_mattes_travel_in_their_own_feature(tmp_path: Path) -> None:
         assert (alpha == ours[example["image"]["source_id"].numpy().decode()].matte).all()
 
 
+def test_nothing_is_replaced_unasked_and_overwrite_leaves_nothing_old(kept: Made, tmp_path: Path) -> None:
+    build(kept.manifest, tmp_path / "s", BuildOptions(shards=3, jobs=1))
+    with pytest.raises(FolderError, match="--overwrite"):
+        build(kept.manifest, tmp_path / "s", BuildOptions(jobs=1))
+    build(kept.manifest, tmp_path / "s", BuildOptions(jobs=1, overwrite=True))
+    build(kept.manifest, tmp_path / "fresh", BuildOptions(jobs=1))
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
 def test_a_file_that_changed_since_convert_is_named_and_fails(made: Made, tmp_path: Path) -> None:
     mask = next(made.dataset.glob("masks/*.png"))
     mask.write_bytes(mask.read_bytes() + b"x")

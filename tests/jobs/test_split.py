@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segdata.errors import JobFailed, OptionError, SourceError
+from segdata.errors import FolderError, JobFailed, OptionError, SourceError
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.split import split
 from segdata.labels import label_map
@@ -104,6 +104,14 @@ def test_merging_refuses_different_classes_and_equal_names(raw_people: Path, tmp
         split([first, binary], tmp_path / "m", SplitOptions())
     with pytest.raises(SourceError, match="--name"):
         split([first, same], tmp_path / "m", SplitOptions())
+
+
+def test_nothing_is_replaced_unasked_and_overwrite_leaves_nothing_old(kept: Made, tmp_path: Path) -> None:
+    split([kept.dataset], tmp_path / "m", SplitOptions(test=3, validation=2), text_lists=True)
+    with pytest.raises(FolderError, match="--overwrite"):
+        split([kept.dataset], tmp_path / "m", SplitOptions())
+    split([kept.dataset], tmp_path / "m", SplitOptions(test=4), overwrite=True)
+    assert set(tree(tmp_path / "m")) == {"manifest.json", "train.jsonl", "test.jsonl"}
 
 
 def test_an_empty_split_is_refused(kept: Made, tmp_path: Path) -> None:
