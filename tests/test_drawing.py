@@ -119,17 +119,17 @@ def test_nothing_of_a_shape_lies_outside_its_box(monkeypatch: pytest.MonkeyPatch
     [
         (
             0,
-            "1680794fd0f0ae6c6c779c869b3e1611b83cd1db6b1d4fd2b65bdf849c2e3d01",
+            "15ecf96a4c87596ae53eb6b872e1b9c727df4f201d7ff5ddee7216d3678e04df",
             "45a5bfa221deab27e71a7a7be543110e4b6605fed615f87e82fa0b49a386fb63",
         ),
         (
             1,
-            "79b0077b826a594ac076b254ea190d6fe7b4f1f2135ff82d8d3e0415d645c254",
+            "a199890524ce42e44207a4ca3a76a515c53a937557907ee24b9dc2143b028604",
             "5af0ace60a4e64fd98f9c7b69e46c615a4fc166c54fc02f7082d316403c7c33a",
         ),
         (
             2,
-            "8d7e99abe3b00ddb690040eb453a93d10483b71c01da0a631fabf3142937c559",
+            "3b93a3486aa64dcecfd1c94b847fd8409fdca3e945b2f617718939e63b8c4be0",
             "0e5d9fa36b6a61f52ea0c76c4b1ceea2104fca4e9bfa077170831842b278564a",
         ),
     ],

@@ -13,7 +13,7 @@ import numpy as np
 
 from segdata.drawing.backgrounds import background_parts
 from segdata.drawing.people import NECK, SOLE, person_parts, random_person
-from segdata.drawing.shapes import BLACK, Canvas, Dice, Labels, Part, clamp, ellipse, paint
+from segdata.drawing.shapes import BLACK, WHITE, Canvas, Dice, Labels, Part, clamp, ellipse, paint
 
 __all__ = ["draw_person"]
 
@@ -29,6 +29,8 @@ def draw_person(seed: int, number: int) -> tuple[Labels, Labels]:
     view = _frame(dice, canvas)
     for part in background_parts(dice, canvas.labels.shape[1] / canvas.scale):
         paint(canvas, part)
+    haze = np.float32(dice.number("haze", 0.6, 0.75))  # the air before what is far away
+    canvas.image[:] = canvas.image * (1 - haze) + haze * np.array(WHITE, np.float32)[:, None, None]
     paint(view, Part(ellipse(0, SOLE, 1.0, 0.22), BLACK, soft_px=10, opacity=0.4))  # the shadow on the ground
     for part in person_parts(random_person(dice)):
         paint(view, part)
@@ -48,7 +50,7 @@ def _frame(dice: Dice, canvas: Canvas) -> Canvas:
     """The same canvas in head heights: the person whole, to the knees, to the chest, or cut by the side."""
     height, width = canvas.labels.shape
     whole, knees, chest, aside = (7.0, 7.6), (4.6, 5.4), (2.6, 3.3), (5.0, 6.5)
-    shot = dice.pick("shot", (whole,) * 14 + (knees,) * 2 + (chest,) * 3 + (aside,))
+    shot = dice.pick("shot", (whole,) * 8 + (knees,) * 5 + (chest,) * 6 + (aside,))
     scale = height / dice.number("heads", *shot)
     x0 = width * (dice.pick("edge", (0.06, 0.94)) if shot == aside else dice.number("x", 0.44, 0.56))
     y0 = height - 6.5 * scale if shot == whole else dice.number("y", 0.35, 0.6) * scale

@@ -32,7 +32,10 @@ from segdata.records import (
 from segdata.sample_files import Places
 from segdata.transforms.resize import Resize
 
-OWNED = r"[a-z0-9_]+-(train|validation|test)\.tfrecord-\d{5,}-of-\d{5,}|(features|dataset_info)\.json|(image-segmentation-class-encoded\.)?labels\.txt"
+OWNED = (
+    r"[a-z0-9_]+-(train|validation|test)\.tfrecord-\d{5,}-of-\d{5,}"
+    r"|(features|dataset_info)\.json|(image-segmentation-class-encoded\.)?labels\.txt"
+)
 CHECKS = ("hash", "decode")
 _RESIZED_BYTES_PER_PIXEL = 0.5  # JPEG 95 and a mask, for the number of shards before anything is encoded
 _RECORD_OVERHEAD_BYTES = 700

@@ -26,7 +26,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({{
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({{
             "image": tfds.features.Image(encoding_format="jpeg"),
             "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
             "id": tfds.features.Text(),
@@ -39,6 +39,9 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
         for photo in sorted((ROOT / "raw" / "JPEGImages").iterdir()):
             mask = ROOT / "prepared" / "masks" / (photo.stem + ".png")
             yield photo.stem, {{"image": str(photo), "mask": str(mask), "id": photo.stem}}
+
+
+Pairs(data_dir=str(ROOT / "tfds")).download_and_prepare()
 """
 
 
@@ -57,3 +60,5 @@ def measure(folder: Path) -> list[Row]:
 def _tfds_build(script: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     subprocess.run([sys.executable, str(script)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not list(out.rglob("dataset_info.json")):
+        raise RuntimeError("TFDS built nothing")
