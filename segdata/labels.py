@@ -40,7 +40,6 @@ VOCABULARIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-_CLASS_NAME = re.compile(r"[^\s,][^\n,]*")
 _MAX_CLASSES = 255  # ids 0...254; 255 is the ignore index
 
 
@@ -77,7 +76,7 @@ def _problem(labels: LabelMap) -> str:
     if repeated:
         return f"class {sorted(repeated)[0]!r} is named twice; every class needs a name of its own."
     for name in labels.names:
-        if not _CLASS_NAME.fullmatch(name):
+        if not name.strip() or "," in name or name.splitlines() != [name]:
             return f"class name {name!r} is empty, or holds a comma or a line break."
     if labels.ignore_index != IGNORE_INDEX:
         return f"ignore index {labels.ignore_index}, expected {IGNORE_INDEX}."
@@ -254,21 +253,30 @@ def read_label_map(path: Path, vocabulary: str = "") -> LabelMap:
         parsed = msgspec.convert(raw, _TomlLabelMap)
     except OSError as error:
         raise LabelMapError(f"{path}: cannot be read ({error.strerror}), expected a label map in TOML.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise LabelMapError(f"{where}: {error}. See the README for the form of a label map.") from error
+    return _from_toml(parsed, vocabulary, path)
+
+
+def _from_toml(parsed: _TomlLabelMap, vocabulary: str, path: Path) -> LabelMap:
+    where = f"label map {path.name}"
     words = _vocabulary_of(parsed.source, vocabulary, where)
     names = tuple(item.name for item in parsed.classes)
     spare = distinct_colors(len(names))
-    return LabelMap(
-        name=parsed.name or path.stem,
-        names=names,
-        colors=tuple(_color(item.color, spare[i], where) for i, item in enumerate(parsed.classes)),
-        left_right_pairs=_named_pairs(parsed.left_right, names, where),
-        from_ids=tuple(
-            (i,) if item.from_ is None else _raw_ids(item.from_, words, where) for i, item in enumerate(parsed.classes)
-        ),
-        ignored_ids=_raw_ids(parsed.ignore, words, where),
-    )
+    try:
+        return LabelMap(
+            name=parsed.name or path.stem,
+            names=names,
+            colors=tuple(_color(item.color, spare[i], where) for i, item in enumerate(parsed.classes)),
+            left_right_pairs=_named_pairs(parsed.left_right, names, where),
+            from_ids=tuple(
+                (i,) if item.from_ is None else _raw_ids(item.from_, words, where)
+                for i, item in enumerate(parsed.classes)
+            ),
+            ignored_ids=_raw_ids(parsed.ignore, words, where),
+        )
+    except LabelMapError as error:
+        raise LabelMapError(f"{where}: {str(error).partition(': ')[2]}") from error
 
 
 def _vocabulary_of(source: str, vocabulary: str, where: str) -> tuple[str, ...]:

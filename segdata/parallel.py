@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -50,11 +51,17 @@ def _in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], 
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+    parallel = joblib.Parallel(n_jobs=processes, return_as="generator", batch_size=1)
+    results = parallel(joblib.delayed(function)(task) for task in tasks)
     try:
-        yield from joblib.Parallel(n_jobs=processes, return_as="generator", batch_size=1)(
-            joblib.delayed(function)(task) for task in tasks
-        )
+        for result in results:  # not "yield from", which would close joblib's generator first
+            yield result
     except BaseException as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # joblib counts the tasks that are given up; the error says all there is to say
+            results.close()
         get_reusable_executor().shutdown(wait=True, kill_workers=True)  # or it warns of leaks when the process ends
         if not isinstance(error, TerminatedWorkerError):
             raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from segdata.errors import FolderError, RecordError
+from segdata.errors import FolderError, LabelMapError, RecordError
 from segdata.labels import LabelMap
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def decode(data: bytes, kind: type[_Record], where: str) -> _Record:
     """JSON to a typed value; RecordError, naming ``where`` and the field, for anything else."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LabelMapError) as error:
         raise RecordError(f"{where}: {error}.") from error
 
 
@@ -317,7 +317,7 @@ def is_inside(path: str) -> bool:
     """Whether a recorded path is relative, POSIX, and stays inside the folder that it is relative to."""
     pure = PurePosixPath(path)
     return (
-        bool(path)
+        bool(pure.parts)
         and not pure.is_absolute()
         and ".." not in pure.parts
         and "\\" not in path

@@ -162,19 +162,25 @@ class Shards:
         """(where it stands, serialised Example) of every record in order, each checked against its CRCs."""
         for shard in self.files:
             path = self.folder / shard.file
+            found = 0
             with path.open("rb") as file:
-                yield from tfrecord.payloads(file, path.stat().st_size, shard.file)
+                for found, record in enumerate(tfrecord.payloads(file, path.stat().st_size, shard.file), 1):
+                    if found <= shard.records:
+                        yield record
+            _check_count(shard, found)
 
     def _frames(self, number: int, shard: ShardRecord, file: BinaryIO) -> list[tuple[int, int]]:
         if number not in self._offsets:
             size = (self.folder / shard.file).stat().st_size
             frames = list(tfrecord.walk(file, size, shard.file))
-            if len(frames) != shard.records:
-                raise RecordError(
-                    f"{shard.file}: {len(frames)} records, its index says {shard.records}. Run `segdata verify`."
-                )
+            _check_count(shard, len(frames))
             self._offsets[number] = frames
         return self._offsets[number]
+
+
+def _check_count(shard: ShardRecord, found: int) -> None:
+    if found != shard.records:
+        raise RecordError(f"{shard.file}: {found} records, its index says {shard.records}. Run `segdata verify`.")
 
 
 def open_shards(folder: str | Path, split: str = "train") -> Shards:

@@ -36,10 +36,10 @@ def order_key(sample_id: str) -> bytes:
 
 def amount(value: float | int, total: int, what: str) -> int:
     """A share in (0, 1) or a number of samples, as a number of samples out of ``total``."""
-    count = round(value * total) if isinstance(value, float) else value
-    if value < 0 or count > total or (isinstance(value, float) and value >= 1):
+    share = isinstance(value, float)
+    if not value >= 0 or (share and value >= 1) or (not share and value > total):  # NaN is not >= 0 either
         raise OptionError(f"--{what} {value}: expected a share below 1, or at most {total} samples.")
-    return count
+    return round(value * total) if share else int(value)
 
 
 def components(samples: Sequence[SplitKey]) -> list[int]:
@@ -86,6 +86,8 @@ def by_hash(
         else:
             found[number] = _Component(value, samples[i].id, [i])
     order = sorted(found.values(), key=lambda component: (component.hash, component.first_id))
+    if not isinstance(test, float):  # its hashes end where they end, so a share cannot begin at a fixed bound
+        validation = amount(validation, len(samples), "validation")
     held, rest = _take(order, test, len(samples), "test", 0.0)
     validated, trained = _take(rest, validation, len(samples), "validation", test if isinstance(test, float) else 0.0)
     sides = {"train": trained, "validation": validated, "test": held}
@@ -162,9 +164,9 @@ def _positions_by_name(samples: Sequence[SplitKey]) -> dict[str, list[int]]:
     positions: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
         path = PurePosixPath(sample.image)
-        for name in {sample.id, sample.image, path.name, path.stem}:
+        for name in {sample.image, path.name, path.stem}:
             positions.setdefault(name, []).append(i)
-    return positions
+    return positions | {sample.id: [i] for i, sample in enumerate(samples)}  # an id means that sample alone
 
 
 def _find(line: str, positions: Mapping[str, list[int]], samples: Sequence[SplitKey]) -> int | None:

@@ -50,8 +50,8 @@ def decode(payload: bytes, where: str = "record") -> dict[str, Value]:
     features: dict[str, Value] = {}
     data = memoryview(payload)
     try:
-        for _, block in _fields(data):
-            for _, entry in _fields(_view(block)):
+        for block in _numbered(data, 1):
+            for entry in _numbered(_view(block), 1):
                 parts = dict(_fields(_view(entry)))
                 key = bytes(_view(parts[1])).decode("utf-8")
                 value = _single_value(_view(parts[2]))
@@ -64,7 +64,7 @@ def decode(payload: bytes, where: str = "record") -> dict[str, Value]:
 
 def _single_value(feature: memoryview) -> Value | None:
     for kind, block in _fields(feature):
-        values = [value for _, value in _fields(_view(block))]
+        values = list(_numbered(_view(block), 1)) if kind in (_BYTES_LIST, _INT64_LIST) else []
         if kind == _BYTES_LIST and len(values) == 1:
             return bytes(_view(values[0]))
         if kind == _INT64_LIST and len(values) == 1:
@@ -75,6 +75,11 @@ def _single_value(feature: memoryview) -> Value | None:
             if end == len(value):
                 return number
     return None
+
+
+def _numbered(data: memoryview, number: int) -> Iterator[int | memoryview]:
+    """The values of one field; unknown fields are passed over, as protocol buffers ask."""
+    return (value for found, value in _fields(data) if found == number)
 
 
 def _view(value: int | memoryview) -> memoryview:

@@ -132,12 +132,15 @@ def safe_id(stem: str) -> str:
     """
     text = unicodedata.normalize("NFC", stem)
     escaped = "".join(c if c not in _FORBIDDEN and ord(c) >= 32 else f"%{ord(c):02X}" for c in text)
-    if escaped[-1:] in (".", " ") or escaped.split(".")[0].lower() in _RESERVED or escaped.startswith("."):
-        escaped = f"%{ord(escaped[0]):02X}" + escaped[1:] if escaped[-1:] not in (".", " ") else escaped + "%"
+    if escaped[-1:] in (".", " "):
+        escaped = f"{escaped[:-1]}%{ord(escaped[-1]):02X}"
+    if escaped.startswith(".") or escaped.split(".")[0].lower() in _RESERVED:
+        escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
     data = escaped.encode("utf-8")
     if len(data) <= _MAX_ID_BYTES:
         return escaped
-    return data[: _MAX_ID_BYTES - 17].decode("utf-8", "ignore") + "-" + sha256_hex(text.encode("utf-8"))[:16]
+    # "%-" stands in no other id, since a % of the name is %25: no name is another's cut id.
+    return data[: _MAX_ID_BYTES - 18].decode("utf-8", "ignore") + "%-" + sha256_hex(text.encode("utf-8"))[:16]
 
 
 def relative_posix(path: Path, start: Path) -> str:

@@ -43,7 +43,10 @@ def output_folder(path: Path, record_name: str, owned: str, overwrite: bool) -> 
     removed, where the folder is finished, holds foreign files, or another command is writing there.
     """
     _refuse_foreign(path, record_name, re.compile(owned), overwrite)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be made ({error.strerror}), expected a folder to write to.") from error
     lock = FileLock(path / _LOCK)
     try:
         lock.acquire(timeout=0)
@@ -64,7 +67,7 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
     files = files_below(path) if path.is_dir() else []
     if not files:
         return
-    finished, ours = record_name in files, record_name in files or MARKER in files
+    finished, ours = record_name in files, record_name in files or MARKER in files or all(map(_own, files))
     ours_alone = [name for name in files if name != record_name and not _own(name) and not owned.fullmatch(name)]
     if not ours or ours_alone:
         name = (ours_alone or files)[0]

@@ -43,6 +43,9 @@ _TURNS = {  # EXIF 2.32, tag 274: what brings the stored pixels upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_GREY, _PALETTE = 0, 3  # colour types of PNG
+_LABEL_FORMATS = ("BMP", "GIF", "TIFF")  # beside PNG and JPEG; the others stretch or blur what they hold
+_TIFF_COMPRESSION, _LOSSLESS = 259, (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 # Run lengths over "same as the row above": 4 times faster than OpenCV's default on label masks, and as small.
 _MASK_PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
 
@@ -125,22 +128,31 @@ def _check_jpeg_end(data: bytes) -> None:
         raise ImageRefused("truncated", "a JPEG without its end marker; it was cut")
 
 
-def _png_chunks(data: bytes) -> set[bytes]:
-    """The kinds of chunks of a PNG, each checked against its CRC, up to the end chunk, which must be there."""
-    kinds: set[bytes] = set()
-    view, at = memoryview(data), len(_PNG_MAGIC)
-    while b"IEND" not in kinds:
+def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(kind, content) of each chunk of a PNG, checked against its CRC, up to the end chunk, which must be there."""
+    chunks: list[tuple[bytes, bytes]] = []
+    at = len(_PNG_MAGIC)
+    while not chunks or chunks[-1][0] != b"IEND":
         if at + 12 > len(data):
             raise ImageRefused("truncated", "a PNG without its end chunk; it was cut")
         (length,) = struct.unpack_from(">I", data, at)
         end = at + 12 + length
         if end > len(data):
             raise ImageRefused("truncated", "a PNG that ends within a chunk; it was cut")
-        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise ImageRefused("damaged", f"the checksum of a PNG's {data[at + 4 : at + 8]!r} chunk does not match")
-        kinds.add(data[at + 4 : at + 8])
+        kind, content = data[at + 4 : at + 8], data[at + 8 : end - 4]
+        if zlib.crc32(content, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise ImageRefused("damaged", f"the checksum of a PNG's {kind!r} chunk does not match")
+        chunks.append((kind, content))
         at = end
-    return kinds
+    return chunks
+
+
+def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """The PNG of some chunks: what ``_png_chunks`` takes apart."""
+    parts = [_PNG_MAGIC]
+    for kind, content in chunks:
+        parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
 
 
 def _check_pixels(height: int, width: int) -> None:
@@ -183,6 +195,8 @@ def _check_structure(data: bytes) -> Header:
         _png_chunks(data)
     if found.channels not in (1, 3):
         raise ImageRefused("damaged", f"has {found.channels} channels, expected grey or RGB")
+    if found.format == "png" and data[25] == _PALETTE:
+        raise ImageRefused("damaged", "a palette PNG, which readers take for colours; expected grey or RGB")
     return found
 
 
@@ -273,7 +287,7 @@ def _open(data: bytes) -> Image.Image:
             picture = Image.open(io.BytesIO(data), formats=_formats(data))
     except Image.DecompressionBombError as error:
         raise ImageRefused("too-large", f"{error}") from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except Exception as error:  # Pillow's readers fail in every way there is
         raise ImageRefused("unreadable", f"starts with {data[:8]!r}, which is no picture that can be read") from error
     _check_pixels(picture.height, picture.width)
     return picture
@@ -284,7 +298,7 @@ def _load(picture: Image.Image) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture.load()
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, EOFError) as error:
+    except Exception as error:  # as above: OSError, SyntaxError, TypeError, RuntimeError, struct.error, zlib.error ...
         raise ImageRefused("truncated", f"does not decode to its end: {error}") from error
 
 
@@ -311,7 +325,8 @@ def _is_stored_as_it_is(picture: Image.Image, data: bytes) -> bool:
 
 def _turned_pixels(picture: Image.Image, orientation: int) -> Pixels:
     _load(picture)
-    upright = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+    turn = None if picture.format == "TIFF" else _TURNS.get(orientation)  # Pillow turns a TIFF when it loads it
+    upright = picture if turn is None else picture.transpose(turn)
     if upright.mode in ("I", "I;16", "I;16B", "I;16L"):
         values = np.asarray(upright)
         if values.min() < 0 or values.max() > 65535:
@@ -325,27 +340,52 @@ def _turned_pixels(picture: Image.Image, orientation: int) -> Pixels:
 def read_label(data: bytes) -> Label:
     """The ids of a raw label: grey, palette (indices), 1-bit, 16-bit, or RGB with three equal channels.
 
-    ImageRefused for other modes (alpha, colours, CMYK), for one with an EXIF turn of its own, and for what does not
-    decode fully.
+    ImageRefused for other modes (alpha, colours, CMYK), for other formats than PNG, BMP, GIF, TIFF and JPEG, for one
+    with an EXIF turn of its own, and for what does not decode fully.
     """
-    picture = _open(data)
     if data.startswith(_PNG_MAGIC):
-        _png_chunks(data)
-    elif data.startswith(_JPEG_MAGIC):
+        return Label(_one_channel(_png_label(data)), lossy=False)
+    picture = _open(data)
+    is_jpeg = picture.format in ("JPEG", "MPO")
+    if not is_jpeg and picture.format not in _LABEL_FORMATS:
+        raise ImageRefused("mask-mode", f"a label saved as {picture.format}, expected PNG (or BMP, GIF, TIFF, JPEG)")
+    _refuse_turn(picture, data)
+    compression = getattr(picture, "tag_v2", {}).get(_TIFF_COMPRESSION, 1)
+    if is_jpeg:
         _check_jpeg_end(data)
     _load(picture)
+    return Label(_one_channel(_label_values(picture)), lossy=is_jpeg or compression not in _LOSSLESS)
+
+
+def _refuse_turn(picture: Image.Image, data: bytes) -> None:
     if _orientation(picture, data) != 1:
         raise ImageRefused("mask-exif", "a label with an EXIF turn of its own. Turn its pixels and save it without")
-    values = _label_values(picture)
-    depth = data[24] if data.startswith(_PNG_MAGIC) and data[25] == 0 else 8
-    if depth in (2, 4):  # Pillow stretches these to 0...255
-        values = values // (255 // ((1 << depth) - 1))
-    return Label(values, lossy=picture.format in ("JPEG", "MPO"))
 
 
-def _label_values(picture: Image.Image) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+def _png_label(data: bytes) -> npt.NDArray[Any]:
+    """A PNG's stored values, (H, W) or (H, W, 3): palette indices too, by decoding them as the grey values they are.
+
+    OpenCV, since Pillow fills a label whose rows end early up with 0 and keeps but half of 48-bit colours.
+    """
+    chunks = _png_chunks(data)
+    found = header(data)
+    _check_pixels(found.height, found.width)
+    if b"eXIf" in data or b"exif" in data:
+        _refuse_turn(_open(data), data)
+    if found.channels not in (1, 3):
+        raise ImageRefused("mask-mode", f"mode {'LA' if found.channels == 2 else 'RGBA'}, expected no alpha")
+    head = bytearray(chunks[0][1])
+    head[9] = _GREY if head[9] == _PALETTE else head[9]
+    pixels = [(kind, content) for kind, content in chunks if kind in (b"IDAT", b"IEND")]
+    values: npt.NDArray[Any] = _imdecode(_png([(b"IHDR", bytes(head)), *pixels]), cv2.IMREAD_UNCHANGED, found)
+    if found.depth < 8:  # OpenCV stretches these to 0...255
+        values = values // (255 // ((1 << found.depth) - 1))
+    return values
+
+
+def _label_values(picture: Image.Image) -> npt.NDArray[Any]:
     values = np.asarray(picture)
-    if picture.mode in ("L", "P"):
+    if picture.mode in ("L", "P", "RGB"):
         return values
     if picture.mode == "1":
         return values.astype(np.uint8)
@@ -353,14 +393,18 @@ def _label_values(picture: Image.Image) -> npt.NDArray[np.uint8] | npt.NDArray[n
         if values.min() < 0 or values.max() > 65535:
             raise ImageRefused("mask-mode", f"ids {values.min()} to {values.max()}, expected 0 to 65535")
         return values.astype(np.uint16)
-    if picture.mode == "RGB":
-        first = values[:, :, 0]
-        if (first == values[:, :, 1]).all() and (first == values[:, :, 2]).all():
-            return np.ascontiguousarray(first)
-        raise ImageRefused("mask-mode", "RGB with different channels (a colour picture), expected one channel of ids")
     raise ImageRefused(
         "mask-mode", f"mode {picture.mode}, expected grey, palette, 1-bit, 16-bit or RGB with equal channels"
     )
+
+
+def _one_channel(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.ndim == 2:
+        return values
+    first = values[:, :, 0]
+    if (first == values[:, :, 1]).all() and (first == values[:, :, 2]).all():
+        return np.ascontiguousarray(first)
+    raise ImageRefused("mask-mode", "RGB with different channels (a colour picture), expected one channel of ids")
 
 
 # ---- encoding

@@ -29,16 +29,20 @@ def pair_by_stem(images: Pictures, labels: Pictures, label_suffix: str = "") -> 
     image_by_key, doubled_images = _by_key(images.names, "")
     label_by_key, doubled_labels = _by_key(labels.names, label_suffix)
     unpaired += doubled_images + doubled_labels
-    doubled = {key_of(_stem(name)) for name, _, _ in doubled_images}
-    doubled |= {key_of(_stem(name).removesuffix(label_suffix)) for name, _, _ in doubled_labels}
+    doubled = {key_of(_stem(name)): detail for name, _, detail in doubled_images}
+    doubled |= {key_of(_stem(name).removesuffix(label_suffix)): detail for name, _, detail in doubled_labels}
     pairs = []
     for key, image in image_by_key.items():
         if key in label_by_key:
             pairs.append((image, label_by_key[key]))
-        elif key not in doubled:
+        elif key in doubled:
+            unpaired.append((image, "ambiguous", doubled[key]))
+        else:
             unpaired.append((image, "no-mask", f"no mask named {_stem(image)}{label_suffix}.* for this photo"))
     for key, label in label_by_key.items():
-        if key not in image_by_key and key not in doubled:
+        if key in doubled:
+            unpaired.append((label, "ambiguous", doubled[key]))
+        elif key not in image_by_key:
             wanted = _stem(label).removesuffix(label_suffix)
             unpaired.append((label, "no-image", f"no photo named {wanted}.* for this mask"))
     return Pairing(sorted(pairs), sorted(unpaired))
