@@ -54,7 +54,7 @@ def _in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], 
     parallel = joblib.Parallel(n_jobs=processes, return_as="generator", batch_size=1)
     results = parallel(joblib.delayed(function)(task) for task in tasks)
     try:
-        for result in results:  # not "yield from", which would close joblib's generator first
+        for result in results:  # noqa: UP028 - "yield from" would close joblib's generator before its warnings are caught
             yield result
     except BaseException as error:
         with warnings.catch_warnings():

@@ -21,7 +21,12 @@ FLOORS = {
         {"jobs"},
         {"cli"},
     ],
-    "segmodels": [{"config"}, {"layers", "losses", "metrics"}, {"models", "batches"}, {"train", "evaluate"}],
+    "segmodels": [
+        {"config", "quiet"},
+        {"layers", "losses", "metrics", "curves"},
+        {"models", "batches", "checkpoints"},
+        {"train", "evaluate"},
+    ],
 }
 ALTERNATIVES = ("sources", "transforms", "jobs", "models")
 HEAVY = {"tensorflow", "keras"}

@@ -27,11 +27,11 @@ _EVERY_NTH_IS_PALETTE = 5
 STEPS = (
     "convert humanparsing raw --out prepared --labels binary --name demo",
     "split prepared --out manifests/demo --test 0.2 --validation 0.1 --txt",
-    "build-tfrecords manifests/demo --out shards --size 128",
+    "build-tfrecords manifests/demo --out shards --size 160x128",
     "verify shards",
     "stats shards",
     f"preview shards --split train --out {TRAIN_SHEET}",
-    "train shards --model likeunet --epochs 16 --batch-size 4 --learning-rate 0.004 --out run",
+    "train shards --model likeunet --epochs 14 --batch-size 4 --learning-rate 0.004 --out run",
     "evaluate run shards --split test",
 )
 

@@ -1,0 +1,69 @@
+"""The command line: build values, call one job, show its report. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from segdata import __version__
+from segdata.cli import build, convert, demo, evaluate, models, preview, split, stats, train, verify
+from segdata.errors import SegdataError
+
+app = typer.Typer(
+    name="segdata",
+    help="Raw person-segmentation data to exact masks, honest splits, verified TFRecord shards, and trained networks.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.add_typer(convert.app, name="convert")
+app.command("split")(split.split)
+app.command("build-tfrecords")(build.build_tfrecords)
+app.command("verify")(verify.verify)
+app.command("stats")(stats.stats)
+app.command("preview")(preview.preview)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("models")(models.models)
+app.command("demo")(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"segdata {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options before any command; ``main`` reads --debug itself, so that it may stand anywhere."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command. An error is one line on stderr: exit code 1, or 2 for wrong usage; a traceback only with
+    --debug.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=[argument for argument in given if argument != "--debug"], prog_name="segdata")
+    except (SegdataError, OSError) as error:
+        if "--debug" in given:
+            raise
+        _fail(str(error), error.exit_code if isinstance(error, SegdataError) else 1)
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        _fail(f"internal error ({type(error).__name__}: {error}). Run again with --debug and report what it shows.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"segdata: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Person segmentation networks, trained and measured on the shards that ``segdata build-tfrecords`` makes."""
