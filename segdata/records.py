@@ -265,8 +265,8 @@ def decode_lines(path: Path, kind: type[_Record]) -> Iterator[_Record]:
                     yield decoder.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise RecordError(f"{path} line {number}: {error}.") from error
-    except FileNotFoundError as error:
-        raise FolderError(f"{path}: is missing. Make the folder again.") from error
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read ({error.strerror}). Make the folder again.") from error
 
 
 def kind_of(folder: Path) -> str:

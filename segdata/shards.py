@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -125,7 +126,7 @@ class Shards:
         if not self.files:
             known = ", ".join(dict.fromkeys(shard.split for shard in index.shards))
             raise OptionError(f"{folder}: has no split {split!r}, expected one of {known}.")
-        self._ends = [sum(shard.records for shard in self.files[: i + 1]) for i in range(len(self.files))]
+        self._ends = list(itertools.accumulate(shard.records for shard in self.files))
         self._offsets: dict[int, list[tuple[int, int]]] = {}
 
     def __len__(self) -> int:

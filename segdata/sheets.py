@@ -91,7 +91,7 @@ def _draw_cell(
     for i, panel in enumerate(cell.panels):
         picture.paste(Image.fromarray(_fitted(panel, panel_px)), (x + i * (panel_px + 2), y))
     room = len(cell.panels) * (panel_px + 2)
-    caption = cell.caption.encode("ascii", "backslashreplace").decode("ascii")
+    caption = " ".join(cell.caption.splitlines()).encode("ascii", "backslashreplace").decode("ascii")
     while caption and draw.textlength(caption, font) > room:
         caption = caption[:-4] + "..." if len(caption) > 4 else ""
     draw.text((x, y + panel_px + 1), caption, _INK, font)

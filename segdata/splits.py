@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from segdata.errors import OptionError, SourceError
+from segdata.formats.files import PICTURE_SUFFIXES
 from segdata.records import SPLITS
 
 
@@ -126,7 +127,12 @@ def by_order(samples: Sequence[SplitKey], test: float | int, validation: float |
     """
     order = sorted(range(len(samples)), key=lambda i: _name_key(samples[i]))
     last = len(order) - amount(test, len(order), "test")
-    middle = last - amount(validation, last, "validation")
+    held = amount(validation, len(order), "validation")
+    if held > last:
+        raise OptionError(
+            f"--validation {validation}: expected a share below 1, or at most {last} samples beside test."
+        )
+    middle = last - held
     return {"train": order[:middle], "validation": order[middle:last], "test": order[last:]}
 
 
@@ -173,7 +179,8 @@ def _find(line: str, positions: Mapping[str, list[int]], samples: Sequence[Split
     first = line.split()[0] if line.split() else line
     for name in dict.fromkeys((line, first)):
         path = PurePosixPath(name.replace("\\", "/"))
-        for candidate in (name, path.name, path.stem):
+        stem = path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
+        for candidate in (name, path.name, stem):
             found = positions.get(candidate, [])
             if len(found) > 1:
                 ids = ", ".join(samples[i].id for i in found[:3])

@@ -1,4 +1,4 @@
-"""Real photographs and masks, where they lie beside the checkout (``../shared/data``); they are not part of the project."""
+"""Real photographs and masks, where they lie beside the checkout (``../shared/data``); no part of the project."""
 
 from __future__ import annotations
 

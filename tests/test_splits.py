@@ -320,7 +320,9 @@ def test_ordered_takes_shares_too() -> None:
 def test_ordered_refuses_more_than_there_are() -> None:
     with pytest.raises(OptionError, match="--test 101"):
         by_order(keys(100), 101, 0)
-    with pytest.raises(OptionError, match="--validation 60: expected a share below 1, or at most 50 samples"):
+    with pytest.raises(
+        OptionError, match="--validation 60: expected a share below 1, or at most 50 samples beside test"
+    ):
         by_order(keys(100), 50, 60)
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from segdata.errors import FolderError, ImageRefused, SourceError
 
 PICTURE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .ppm .tif .tiff .webp".split())
+PARTIAL = ".partial"  # behind the name of a file that is being written
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))])
 _MAX_ID_BYTES = 180  # leaves room for suffixes below the 255 bytes that file systems allow
@@ -34,7 +35,7 @@ def sha256_file(path: Path) -> str:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name only when the block ends well: temporary name, flush to disk, rename."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         with partial.open("wb") as file:
             yield file

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from segdata.errors import FolderError
-from segdata.formats.files import write_atomic
+from segdata.formats.files import PARTIAL, write_atomic
 
 MARKER = ".segdata-unfinished"
 _LOCK = ".segdata-lock"
@@ -67,8 +67,8 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
     files = files_below(path) if path.is_dir() else []
     if not files:
         return
-    finished, ours = record_name in files, record_name in files or MARKER in files or all(map(_own, files))
-    ours_alone = [name for name in files if name != record_name and not _own(name) and not owned.fullmatch(name)]
+    finished, ours = record_name in files, record_name in files or MARKER in files or files == [_LOCK]
+    ours_alone = [name for name in files if not _own(name, record_name, owned)]
     if not ours or ours_alone:
         name = (ours_alone or files)[0]
         raise FolderError(f"{path}: holds {name!r}, which segdata did not make. Choose another --out, or move it away.")
@@ -76,8 +76,9 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
         raise FolderError(f"{path}: already holds a finished {record_name}. Choose another --out, or pass --overwrite.")
 
 
-def _own(name: str) -> bool:
-    return name in (MARKER, _LOCK) or name.endswith(".partial")
+def _own(name: str, record_name: str, owned: re.Pattern[str]) -> bool:
+    whole = name.removesuffix(PARTIAL)
+    return name in (MARKER, _LOCK) or whole == record_name or bool(owned.fullmatch(whole))
 
 
 def _clear(path: Path, record_name: str) -> None:

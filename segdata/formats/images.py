@@ -45,7 +45,7 @@ _TURNS = {  # EXIF 2.32, tag 274: what brings the stored pixels upright
 }
 _GREY, _PALETTE = 0, 3  # colour types of PNG
 _LABEL_FORMATS = ("BMP", "GIF", "TIFF")  # beside PNG and JPEG; the others stretch or blur what they hold
-_TIFF_COMPRESSION, _LOSSLESS = 259, (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
+_TIFF_BITS, _TIFF_COMPRESSION, _LOSSLESS = 258, 259, (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 # Run lengths over "same as the row above": 4 times faster than OpenCV's default on label masks, and as small.
 _MASK_PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
 
@@ -77,10 +77,16 @@ class Photo:
 
 @dataclass(frozen=True)
 class Label:
-    """A raw label: ``values`` (H, W) uint8 or uint16, and whether a lossy format (JPEG) held it."""
+    """A raw label: ``values`` (H, W) uint8 or uint16, and whether a lossy format (JPEG) held it.
+
+    ``white`` is the largest value that its depth can hold (1, 3, 15, 255 or 65535). ``palette`` (N, 3) uint8 RGB is
+    what the values stand for where they are indices.
+    """
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     lossy: bool
+    white: int = 255
+    palette: Pixels | None = None
 
 
 def use_one_thread() -> None:
@@ -144,6 +150,11 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
             raise ImageRefused("damaged", f"the checksum of a PNG's {kind!r} chunk does not match")
         chunks.append((kind, content))
         at = end
+    kinds = [kind for kind, _ in chunks]
+    if kinds[0] != b"IHDR" or kinds.count(b"IHDR") > 1 or len(chunks[0][1]) != 13:
+        raise ImageRefused("unreadable", "a PNG without one header chunk at its start")
+    if chunks[0][1][9] == _PALETTE and b"PLTE" not in kinds:
+        raise ImageRefused("damaged", "a palette PNG without its palette")
     return chunks
 
 
@@ -327,13 +338,10 @@ def _turned_pixels(picture: Image.Image, orientation: int) -> Pixels:
     _load(picture)
     turn = None if picture.format == "TIFF" else _TURNS.get(orientation)  # Pillow turns a TIFF when it loads it
     upright = picture if turn is None else picture.transpose(turn)
-    if upright.mode in ("I", "I;16", "I;16B", "I;16L"):
-        values = np.asarray(upright)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageRefused("unreadable", f"grey values {values.min()} to {values.max()}, expected 16 bits at most")
-        return (values >> 8).astype(np.uint8)
-    if upright.mode == "F":
-        raise ImageRefused("unreadable", "a photo of floating-point values, expected 8 or 16 bits")
+    if upright.mode in ("I;16", "I;16B", "I;16L"):
+        return (np.asarray(upright) >> 8).astype(np.uint8)
+    if upright.mode in ("F", "I"):
+        raise ImageRefused("unreadable", f"a photo of 32 bits a pixel (mode {upright.mode}), expected 8 or 16")
     return np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
 
 
@@ -344,17 +352,23 @@ def read_label(data: bytes) -> Label:
     with an EXIF turn of its own, and for what does not decode fully.
     """
     if data.startswith(_PNG_MAGIC):
-        return Label(_one_channel(_png_label(data)), lossy=False)
+        return _png_label(data)
     picture = _open(data)
     is_jpeg = picture.format in ("JPEG", "MPO")
     if not is_jpeg and picture.format not in _LABEL_FORMATS:
         raise ImageRefused("mask-mode", f"a label saved as {picture.format}, expected PNG (or BMP, GIF, TIFF, JPEG)")
     _refuse_turn(picture, data)
-    compression = getattr(picture, "tag_v2", {}).get(_TIFF_COMPRESSION, 1)
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(_TIFF_BITS, (8,))[0] in (2, 4):
+        raise ImageRefused("mask-mode", "a TIFF of 2 or 4 bits, whose values readers stretch; save it as PNG")
     if is_jpeg:
         _check_jpeg_end(data)
     _load(picture)
-    return Label(_one_channel(_label_values(picture)), lossy=is_jpeg or compression not in _LOSSLESS)
+    values = _one_channel(_label_values(picture))
+    white = 1 if picture.mode == "1" else int(np.iinfo(values.dtype).max)
+    lossy = is_jpeg or tags.get(_TIFF_COMPRESSION, 1) not in _LOSSLESS
+    palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3) if picture.mode == "P" else None
+    return Label(values, lossy, white, palette)
 
 
 def _refuse_turn(picture: Image.Image, data: bytes) -> None:
@@ -362,8 +376,8 @@ def _refuse_turn(picture: Image.Image, data: bytes) -> None:
         raise ImageRefused("mask-exif", "a label with an EXIF turn of its own. Turn its pixels and save it without")
 
 
-def _png_label(data: bytes) -> npt.NDArray[Any]:
-    """A PNG's stored values, (H, W) or (H, W, 3): palette indices too, by decoding them as the grey values they are.
+def _png_label(data: bytes) -> Label:
+    """A PNG's stored values: palette indices too, by decoding them as the grey values they are.
 
     OpenCV, since Pillow fills a label whose rows end early up with 0 and keeps but half of 48-bit colours.
     """
@@ -375,12 +389,16 @@ def _png_label(data: bytes) -> npt.NDArray[Any]:
     if found.channels not in (1, 3):
         raise ImageRefused("mask-mode", f"mode {'LA' if found.channels == 2 else 'RGBA'}, expected no alpha")
     head = bytearray(chunks[0][1])
-    head[9] = _GREY if head[9] == _PALETTE else head[9]
+    palette = None
+    if head[9] == _PALETTE:
+        palette = np.frombuffer(dict(chunks)[b"PLTE"], np.uint8).reshape(-1, 3)
+        head[9] = _GREY
     pixels = [(kind, content) for kind, content in chunks if kind in (b"IDAT", b"IEND")]
     values: npt.NDArray[Any] = _imdecode(_png([(b"IHDR", bytes(head)), *pixels]), cv2.IMREAD_UNCHANGED, found)
+    white = (1 << found.depth) - 1
     if found.depth < 8:  # OpenCV stretches these to 0...255
-        values = values // (255 // ((1 << found.depth) - 1))
-    return values
+        values = values // (255 // white)
+    return Label(_one_channel(values), False, white if palette is None else 255, palette)
 
 
 def _label_values(picture: Image.Image) -> npt.NDArray[Any]:

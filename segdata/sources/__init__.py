@@ -63,6 +63,7 @@ def paired(photos: Pictures, labels: Pictures, image_folder: str, label_folder: 
         for key in [files.safe_id(Path(photo).stem)]
     ]
     rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
+    entries.sort(key=lambda entry: entry.id)
     return Found(entries, rejected, dict(Counter(photos.ignored) + Counter(labels.ignored)))
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from segdata.errors import ImageRefused, OptionError
 from segdata.formats import files, images
@@ -79,7 +81,7 @@ class Pairs:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
         label = images.read_label(files.read_regular(self.masks / entry.label))
         if self.kind == "matte":
-            return Annotation(label.values)
+            return Annotation(alpha_values(label))
         if self.kind == "binary":
             return Annotation(binary_ids(label, self.threshold))
         if label.lossy:
@@ -87,15 +89,32 @@ class Pairs:
         return Annotation(label.values)
 
 
+def alpha_values(label: images.Label) -> npt.NDArray[Any]:
+    """(H, W) uint8 or uint16 alpha up to its type's maximum; ImageRefused for indices into a palette."""
+    if label.palette is not None:
+        raise ImageRefused("matte-mode", "a palette picture, whose values are no alpha; save it as grey")
+    return label.values * (255 // label.white) if label.white < 255 else label.values
+
+
 def binary_ids(label: images.Label, threshold: int | None) -> images.Pixels:
     """(H, W) uint8 of 0 and 1: ``value >= threshold``, or without one exactly two values, 0 and 1 or 0 and 255.
 
-    ImageRefused(``not-binary``) with the values found for anything else.
+    A mask of less than 8 bits, or of palette indices, needs no threshold. ImageRefused(``not-binary``) with the values
+    found for anything else, for a palette whose index 0 is the bright one, and where a threshold would empty a mask of
+    0 and 1.
     """
-    if threshold is not None:
+    found = np.flatnonzero(images.count_values(label.values)).tolist()
+    if label.palette is not None and len(label.palette) > 1 and found and max(found) == 1:
+        dark, bright = label.palette[:2].astype(int).sum(axis=1)
+        if dark > bright:
+            raise ImageRefused("not-binary", "a palette whose index 0 is brighter than index 1; save the mask as grey")
+    if threshold is not None and label.palette is None and label.white >= 255:
+        if found in ([0, 1], [1]) and threshold > 1 and not label.lossy:
+            raise ImageRefused(
+                "not-binary", f"holds 0 and 1, all below --threshold {threshold}; leave it out for these"
+            )
         cut: images.Pixels = (label.values >= threshold).astype(np.uint8)
         return cut
-    found = np.flatnonzero(images.count_values(label.values)).tolist()
     if set(found) <= {0, 1}:
         return label.values.astype(np.uint8)
     if set(found) <= {0, 255}:

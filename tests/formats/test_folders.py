@@ -103,7 +103,6 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path, name: str, overwri
     refused(tmp_path, f"holds '{name}', which segdata did not make", overwrite)
 
 
-@pytest.mark.xfail(strict=True, reason="any name that ends in .partial counts as segdata's own")
 @pytest.mark.parametrize("among", ["nothing", "an unfinished folder", "a finished folder"])
 def test_somebody_elses_half_downloaded_file_is_not_ours(tmp_path: Path, among: str) -> None:
     if among == "an unfinished folder":

@@ -15,8 +15,10 @@ from segdata.formats import images
 from segdata.jobs.build import BuildOptions, build
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.split import split
+from segdata.labels import label_map
 from segdata.records import Geometry, SplitOptions
 from segdata.shards import GROUP, IMAGE, MASK, SOURCE_ID, open_shards, parse
+from segdata.sources.humanparsing import HumanParsing
 from segdata.sources.pairs import Pairs
 from segdata.transforms.resize import letterbox_box
 from tests.folders import Made, lines, segdata, small_pairs, tree
@@ -141,7 +143,7 @@ def test_a_file_that_changed_since_convert_is_named_and_fails(made: Made, tmp_pa
 def test_a_dataset_made_again_needs_a_new_split(made: Made, tmp_path: Path) -> None:
     path = made.dataset / "dataset.json"
     shutil.rmtree(made.dataset)
-    source = Pairs(made.raw / "JPEGImages", made.raw / "SegmentationClassAug", None, kind="matte")
+    source = HumanParsing(made.raw, label_map("binary", "humanparsing"))
     convert(source, made.dataset, ConvertOptions("other", jobs=1))
     assert path.is_file()
     with pytest.raises(FolderError, match="made again"):
