@@ -119,17 +119,17 @@ def test_nothing_of_a_shape_lies_outside_its_box(monkeypatch: pytest.MonkeyPatch
     [
         (
             0,
-            "15ecf96a4c87596ae53eb6b872e1b9c727df4f201d7ff5ddee7216d3678e04df",
+            "9f2c4c41bbacf3738f18f03b7a73bb1d56e444831f5322b3dcc064a7c83eefd5",
             "45a5bfa221deab27e71a7a7be543110e4b6605fed615f87e82fa0b49a386fb63",
         ),
         (
             1,
-            "a199890524ce42e44207a4ca3a76a515c53a937557907ee24b9dc2143b028604",
+            "0142395e0a2394b857a3cba48bd0566f3d3e11012afc92256b7bc065a80575ce",
             "5af0ace60a4e64fd98f9c7b69e46c615a4fc166c54fc02f7082d316403c7c33a",
         ),
         (
             2,
-            "3b93a3486aa64dcecfd1c94b847fd8409fdca3e945b2f617718939e63b8c4be0",
+            "16ded0e77e62fae61e9ccc76c4edf8618010156dd3cd6e926383b7e586c74655",
             "0e5d9fa36b6a61f52ea0c76c4b1ceea2104fca4e9bfa077170831842b278564a",
         ),
     ],

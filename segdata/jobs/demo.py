@@ -31,7 +31,7 @@ STEPS = (
     "verify shards",
     "stats shards",
     f"preview shards --split train --out {TRAIN_SHEET}",
-    "train shards --model likeunet --epochs 14 --batch-size 4 --learning-rate 0.004 --out run",
+    "train shards --model likeunet --epochs 10 --batch-size 4 --learning-rate 0.004 --out run",
     "evaluate run shards --split test",
 )
 

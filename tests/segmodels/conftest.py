@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from segmodels.config import TrainConfig
 from segmodels.models import MODELS, ModelCard, Total
 from tests.segmodels.material import SPLITS, Recipe, write_shards
 
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # a GPU adds in any order, and these tests compare bytes
 CONFIG = TrainConfig("likeunet", epochs=2, batch_size=4, learning_rate=2e-3, seed=3)
 
-# Keras saves TensorFlow's variables through an interface that NumPy 2 wants changed; Python shows it to developers only.
+# Keras saves TensorFlow's variables in a way that NumPy 2 wants changed; Python shows this to developers only.
 NUMPY_2 = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 
 
