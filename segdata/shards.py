@@ -11,7 +11,6 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from segdata.errors import OptionError, RecordError
 from segdata.formats import example, images, tfrecord
@@ -154,8 +153,10 @@ class Shards:
         shard_number = bisect.bisect_right(self._ends, at)
         shard = self.files[shard_number]
         within = at - (self._ends[shard_number] - shard.records)
+        if shard_number not in self._offsets:
+            self._offsets[shard_number] = read_frames(self.folder, shard)
+        offset, length = self._offsets[shard_number][within]
         with (self.folder / shard.file).open("rb") as file:
-            offset, length = self._frames(shard_number, shard, file)[within]
             payload = tfrecord.read_payload(file, offset, length, shard.file)
         return payload, f"{shard.file} record {within}"
 
@@ -170,13 +171,17 @@ class Shards:
                         yield record
             _check_count(shard, found)
 
-    def _frames(self, number: int, shard: ShardRecord, file: BinaryIO) -> list[tuple[int, int]]:
-        if number not in self._offsets:
-            size = (self.folder / shard.file).stat().st_size
-            frames = list(tfrecord.walk(file, size, shard.file))
-            _check_count(shard, len(frames))
-            self._offsets[number] = frames
-        return self._offsets[number]
+
+def read_frames(folder: Path, shard: ShardRecord) -> list[tuple[int, int]]:
+    """(offset, length) of every payload of a shard, from its headers alone, each checked against the file's size.
+
+    RecordError where a header is damaged, or there are not as many records as the index says.
+    """
+    path = folder / shard.file
+    with path.open("rb") as file:
+        frames = list(tfrecord.walk(file, path.stat().st_size, shard.file))
+    _check_count(shard, len(frames))
+    return frames
 
 
 def _check_count(shard: ShardRecord, found: int) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from segdata.errors import OptionError, RecordError, SegdataError
-from segdata.formats import tfrecord
 from segdata.labels import LabelMap
 from segdata.records import IndexRecord, ShardRecord, read_index
-from segdata.shards import IMAGE, MASK, SOURCE_ID, check_shard_sizes
+from segdata.shards import IMAGE, MASK, SOURCE_ID, check_shard_sizes, read_frames
 from segmodels.quiet import stderr_held_back
 
 with stderr_held_back():
@@ -73,11 +72,7 @@ def _check(folder: Path, index: IndexRecord, files: list[ShardRecord]) -> None:
     """Sizes, and every record's length: a record that claims more than the file holds would crash TensorFlow."""
     check_shard_sizes(folder, index)
     for shard in files:
-        with (folder / shard.file).open("rb") as file:
-            records = sum(1 for _ in tfrecord.walk(file, shard.bytes, shard.file))
-        if records != shard.records:
-            found = f"{records} records, the index says {shard.records}"
-            raise RecordError(f"{folder / shard.file}: {found}. Run `segdata verify {folder}`.")
+        read_frames(folder, shard)
 
 
 def _decode(record: Any, shape: tuple[int, int], ids: bool) -> tuple[Any, ...]:

@@ -119,5 +119,5 @@ def test_a_missing_record_is_missed(make: Make) -> None:
     index = read_index(shards)
     more = [msgspec.structs.replace(shard, records=shard.records + 1) for shard in index.shards]
     (shards / INDEX_JSON).write_bytes(seal(msgspec.structs.replace(index, shards=more)))
-    with pytest.raises(RecordError, match="5 records, the index says 6"):
+    with pytest.raises(RecordError, match="5 records, its index says 6"):
         batches(shards, "train", 4)
