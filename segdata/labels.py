@@ -76,8 +76,8 @@ def _problem(labels: LabelMap) -> str:
     if repeated:
         return f"class {sorted(repeated)[0]!r} is named twice; every class needs a name of its own."
     for name in labels.names:
-        if not name.strip() or "," in name or name.splitlines() != [name]:
-            return f"class name {name!r} is empty, or holds a comma or a line break."
+        if not name or name.strip() != name or "," in name or name.splitlines() != [name]:
+            return f"class name {name!r} is empty, or holds a comma, a line break or outer spaces."
     if labels.ignore_index != IGNORE_INDEX:
         return f"ignore index {labels.ignore_index}, expected {IGNORE_INDEX}."
     for color in labels.colors:
@@ -249,7 +249,7 @@ def read_label_map(path: Path, vocabulary: str = "") -> LabelMap:
     """
     where = f"label map {path.name}"
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         parsed = msgspec.convert(raw, _TomlLabelMap)
     except OSError as error:
         raise LabelMapError(f"{path}: cannot be read ({error.strerror}), expected a label map in TOML.") from error

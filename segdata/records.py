@@ -26,6 +26,7 @@ DATASET_JSON = "dataset.json"
 MANIFEST_JSON = "manifest.json"
 INDEX_JSON = "index.json"
 RUN_JSON = "run.json"
+RECORD_NAMES = (DATASET_JSON, MANIFEST_JSON, INDEX_JSON, RUN_JSON)
 SAMPLES_JSONL = "samples.jsonl"
 REJECTED_JSONL = "rejected.jsonl"
 
@@ -273,7 +274,7 @@ def kind_of(folder: Path) -> str:
     """Which JSON describes a folder: its file name. FolderError for a folder without one."""
     if not folder.is_dir():
         raise FolderError(f"{folder}: no such folder, expected a prepared dataset, a manifest or shards.")
-    found = [name for name in (DATASET_JSON, MANIFEST_JSON, INDEX_JSON, RUN_JSON) if (folder / name).is_file()]
+    found = [name for name in RECORD_NAMES if (folder / name).is_file()]
     if len(found) != 1:
         what = (
             f"holds {' and '.join(found)}" if found else "holds no dataset.json, manifest.json, index.json or run.json"
@@ -288,7 +289,7 @@ def read_dataset(folder: Path) -> DatasetRecord:
 
 
 def read_manifest(folder: Path) -> ManifestRecord:
-    """``manifest.json`` of a manifest folder (or the path of that file itself)."""
+    """``manifest.json`` of a manifest folder."""
     return unseal(_json_bytes(folder, MANIFEST_JSON, "manifest"), ManifestRecord, str(folder / MANIFEST_JSON))
 
 

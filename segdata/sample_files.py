@@ -88,7 +88,10 @@ def split_lines(folder: Path, record: ManifestRecord, split: str) -> Iterator[Sa
 
 def read_recorded(path: Path, sha256: str | None, sample: str) -> bytes:
     """A file whose sha256 was recorded. ImageRefused where it is missing, unreadable, or changed since then."""
-    data = files.read_regular(path)
+    try:
+        data = files.read_regular(path)
+    except ImageRefused as error:
+        raise ImageRefused(error.reason, f"{path} of sample {sample!r}: {error.detail}") from error
     found = files.sha256_hex(data)
     if found != sha256:
         raise ImageRefused(

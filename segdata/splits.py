@@ -176,8 +176,10 @@ def _positions_by_name(samples: Sequence[SplitKey]) -> dict[str, list[int]]:
 
 
 def _find(line: str, positions: Mapping[str, list[int]], samples: Sequence[SplitKey]) -> int | None:
-    first = line.split()[0] if line.split() else line
-    for name in dict.fromkeys((line, first)):
+    words = line.split(" ")
+    for name in (
+        " ".join(words[:count]) for count in range(len(words), 0, -1)
+    ):  # of "image mask" the longest that fits
         path = PurePosixPath(name.replace("\\", "/"))
         stem = path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
         for candidate in (name, path.name, stem):

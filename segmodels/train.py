@@ -91,7 +91,7 @@ def train(
     stops being a number: then ``out`` stays unfinished.
     """
     data = _checked(shards, config)
-    with output_folder(out, RUN_JSON, OWNED, overwrite) as folder:
+    with output_folder(out, RUN_JSON, OWNED, overwrite, [shards]) as folder:
         keras.utils.set_random_seed(config.seed)
         model = build_model(config.model, len(data.labels.names), CHANNELS)
         recorder = _fit(model, data, out, config, progress)

@@ -226,7 +226,7 @@ def test_spare_colours_start_with_black_and_differ(count: int) -> None:
         ({"names": ("a", "b", "a")}, "class 'a' is named twice"),
         ({"names": ("a", "", "c")}, "class name '' is empty"),
         ({"names": ("a", "b, c", "d")}, "class name 'b, c' .* holds a comma"),
-        ({"names": ("a", "b\nc", "d")}, "or a line break"),
+        ({"names": ("a", "b\nc", "d")}, "a line break or outer spaces"),
         ({"ignore_index": 0}, "ignore index 0, expected 255"),
         ({"colors": ((0, 0, 0), (256, 0, 0), (1, 1, 1))}, r"colour \[256, 0, 0\], expected three values of 0 to 255"),
         ({"from_ids": ((0,), (-1,), (2,))}, "raw id -1 of 'left-hand', expected 0 to 65535"),

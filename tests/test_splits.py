@@ -400,6 +400,15 @@ def test_a_list_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> No
             read_list(path)
 
 
+def test_names_with_spaces_are_read_by_their_longest_fit() -> None:
+    samples = [SplitKey("a0", "a0", "a0.jpg", "h1"), SplitKey("a0 copy", "b", "a0 copy.jpg", "h2")]
+    assert by_lists(samples, {"train": ["a0 copy.jpg a0 copy.png"], "test": ["a0.jpg a0.png"]})[0] == {
+        "train": [1],
+        "validation": [],
+        "test": [0],
+    }
+
+
 # ---- straddling
 
 

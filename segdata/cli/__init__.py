@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -31,6 +32,9 @@ app.command("models")(models.models)
 app.command("demo")(demo.demo)
 
 
+_STOPPED = 130  # 128 + SIGINT: Ctrl-C
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"segdata {__version__}")
@@ -52,12 +56,28 @@ def main(arguments: list[str] | None = None) -> None:
     --debug.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     try:
         app(args=[argument for argument in given if argument != "--debug"], prog_name="segdata")
-    except (SegdataError, OSError) as error:
+    except SystemExit as end:
+        if end.code == _STOPPED:
+            print("segdata: stopped. Run the same command again to do it from the start.", file=sys.stderr)
+        raise
+    except SegdataError as error:
         if "--debug" in given:
             raise
-        _fail(str(error), error.exit_code if isinstance(error, SegdataError) else 1)
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if "--debug" in given:
+            raise
+        where = error.filename or "a file"
+        _fail(f"{where}: {error.strerror or error}. Check that there is space, and leave to read or write there.", 1)
+    except UnicodeEncodeError as error:
+        if "--debug" in given:
+            raise
+        _fail(f"a name or option holds {error.object!a}, which is not UTF-8. Rename it.", 2)
     except Exception as error:
         if "--debug" in given:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -46,7 +46,9 @@ def humanparsing(
     from segdata.labels import label_map
     from segdata.sources.humanparsing import HumanParsing
 
-    source = HumanParsing(root, label_map(labels, "humanparsing"), images, masks)
+    source = HumanParsing(
+        root, label_map(labels, "humanparsing"), PurePath(images).as_posix(), PurePath(masks).as_posix()
+    )
     _run(
         source,
         out,
@@ -127,4 +129,5 @@ def _lines(report: ConvertReport, dry_run: bool) -> Iterator[str]:
     if report.ignored:
         yield f"  passed over  {', '.join(f'{count} {kind}' for kind, count in sorted(report.ignored.items()))}"
     if report.class_pixels:
-        yield f"  pixels    {output.shares(report.class_pixels)}"
+        ignored = {"ignored": report.ignored_pixels} if report.ignored_pixels else {}
+        yield f"  pixels    {output.shares(report.class_pixels | ignored)}"

@@ -19,7 +19,7 @@ def show(report: Any, text: Iterable[str], as_json: bool) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return value.as_posix()
+        return value.as_posix().encode("utf-8", "backslashreplace").decode()
     raise TypeError(f"{type(value)} in a report")
 
 

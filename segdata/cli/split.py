@@ -55,7 +55,7 @@ def split(
 
 
 def _notes(report: SplitReport) -> list[str]:
-    notes = []
+    notes = list(report.uneven)
     if report.straddling:
         notes.append(
             f"{len(report.straddling)} groups or identical photos stand in more than one split, "

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from segdata.errors import FolderError, ImageRefused, SourceError
 
 PICTURE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .ppm .tif .tiff .webp".split())
+MAX_FILE_BYTES = 1 << 30
 PARTIAL = ".partial"  # behind the name of a file that is being written
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))])
@@ -58,6 +59,10 @@ def read_regular(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # before open: a pipe would hang
             raise ImageRefused("unreadable", f"{path.name!r} is not a regular file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ImageRefused(
+                "too-large", f"{path.name!r} has {path.stat().st_size:,} bytes, expected {MAX_FILE_BYTES:,}"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise ImageRefused("unreadable", f"{path.name!r}: {error.strerror or error}") from error
@@ -147,6 +152,9 @@ def safe_id(stem: str) -> str:
 def relative_posix(path: Path, start: Path) -> str:
     """``path`` relative to the folder ``start``, with forward slashes. FolderError where there is none (two drives)."""
     try:
-        return Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
+        found = Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
     except ValueError as error:
         raise FolderError(f"{path}: no relative path leads there from {start}. Keep both on one drive.") from error
+    if not _is_utf8(found):
+        raise FolderError(f"{printable(found)}: its name is not UTF-8, so no JSON can hold it. Rename the folder.")
+    return found

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from segdata.errors import FolderError
 from segdata.formats.files import PARTIAL, write_atomic
+from segdata.records import RECORD_NAMES
 
 MARKER = ".segdata-unfinished"
-_LOCK = ".segdata-lock"
+LOCK = _LOCK = ".segdata-lock"
+_MARKER_TEXT = "segdata is writing here, or was stopped before it was done.\n"
 
 
 class OutputFolder:
@@ -35,13 +37,17 @@ class OutputFolder:
 
 
 @contextmanager
-def output_folder(path: Path, record_name: str, owned: str, overwrite: bool) -> Iterator[OutputFolder]:
+def output_folder(
+    path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = ()
+) -> Iterator[OutputFolder]:
     """Claim ``path`` for writing.
 
-    ``owned`` is a regular expression over relative POSIX paths: the files that this kind of folder may hold. A finished
+    ``inputs`` are what the command reads: ``path`` may neither be one of them nor hold one. ``owned`` is a regular
+    expression over relative POSIX paths: the files that this kind of folder may hold. A finished
     folder is replaced only with ``overwrite``, an unfinished one is started again. FolderError, before anything is
     removed, where the folder is finished, holds foreign files, or another command is writing there.
     """
+    _refuse_inputs(path, inputs)
     _refuse_foreign(path, record_name, re.compile(owned), overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -53,12 +59,41 @@ def output_folder(path: Path, record_name: str, owned: str, overwrite: bool) -> 
     except Timeout as error:
         raise FolderError(f"{path}: another segdata command is writing there. Wait for it, or stop it.") from error
     try:
-        (path / MARKER).write_text("segdata is writing here, or was stopped before it was done.\n", encoding="utf-8")
+        _refuse_foreign(path, record_name, re.compile(owned), overwrite)  # again: now nobody else is writing there
+        (path / MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
         _clear(path, record_name)
         yield OutputFolder(path, record_name)
     finally:
+        with suppress(PermissionError):  # Windows removes no file that is open
+            (path / _LOCK).unlink(missing_ok=True)
         lock.release()
-        (path / _LOCK).unlink(missing_ok=True)
+        with suppress(PermissionError):
+            (path / _LOCK).unlink(missing_ok=True)
+
+
+def _refuse_inputs(path: Path, inputs: Sequence[Path]) -> None:
+    """What a command reads must survive it, and no folder of segdata's may hold another."""
+    out = path.resolve()
+    for source in (item.resolve() for item in inputs):
+        if out == source or out in source.parents:
+            raise FolderError(
+                f"{path}: holds the input {source.name!r}, expected another folder. Choose another --out."
+            )
+    refuse_nested(path)
+
+
+def refuse_nested(path: Path) -> None:
+    """FolderError for a file or folder to write that lies in a folder of segdata's, which would no longer verify."""
+    for parent in path.resolve().parents:
+        name = next((name for name in RECORD_NAMES if (parent / name).is_file()), None)
+        if name is not None and _is_ours(parent / name):
+            raise FolderError(f"{path}: lies in {parent.name!r}, which has a {name}. Choose an --out beside it.")
+
+
+def _is_ours(record: Path) -> bool:
+    """Whether a JSON is segdata's by its format, however damaged the rest is."""
+    with record.open("rb") as file:
+        return re.search(rb'"format":\s*"segdata ', file.read(200)) is not None
 
 
 def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwrite: bool) -> None:
@@ -67,10 +102,12 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
     files = files_below(path) if path.is_dir() else []
     if not files:
         return
-    finished, ours = record_name in files, record_name in files or MARKER in files or files == [_LOCK]
-    ours_alone = [name for name in files if not _own(name, record_name, owned)]
-    if not ours or ours_alone:
-        name = (ours_alone or files)[0]
+    finished = record_name in files and _is_ours(path / record_name)
+    unfinished = MARKER in files and (path / MARKER).read_bytes() == _MARKER_TEXT.encode()
+    ours = finished or (unfinished and record_name not in files) or files == [_LOCK]
+    foreign = [name for name in files if not _own(name, record_name, owned)]
+    if not ours or foreign:
+        name = (foreign or files)[0]
         raise FolderError(f"{path}: holds {name!r}, which segdata did not make. Choose another --out, or move it away.")
     if finished and not overwrite:
         raise FolderError(f"{path}: already holds a finished {record_name}. Choose another --out, or pass --overwrite.")

@@ -297,7 +297,7 @@ def _open(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore")  # bombs are judged below; odd EXIF is no reason for a line on stderr
             picture = Image.open(io.BytesIO(data), formats=_formats(data))
     except Image.DecompressionBombError as error:
-        raise ImageRefused("too-large", f"{error}") from error
+        raise ImageRefused("too-large", f"by its header, expected at most {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's readers fail in every way there is
         raise ImageRefused("unreadable", f"starts with {data[:8]!r}, which is no picture that can be read") from error
     _check_pixels(picture.height, picture.width)
@@ -437,6 +437,19 @@ def encode_mask(mask: Pixels) -> bytes:
 def encode_png(pixels: Pixels | npt.NDArray[np.uint16]) -> bytes:
     """(H, W) grey of 8 or 16 bits, or (H, W, 3) uint8 RGB, as PNG."""
     return _imencode(".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), ())
+
+
+def with_text(png: bytes, text: str) -> bytes:
+    """A PNG with a ``Comment`` that viewers show and ``has_text`` finds."""
+    chunks = _png_chunks(png)
+    return _png([chunks[0], (b"tEXt", b"Comment\0" + text.encode("latin-1")), *chunks[1:]])
+
+
+def has_text(data: bytes, text: str) -> bool:
+    """Whether bytes are a PNG that ``with_text`` made with that text."""
+    return data.startswith(_PNG_MAGIC) and data[33:].startswith(
+        _png([(b"tEXt", b"Comment\0" + text.encode("latin-1"))])[8:]
+    )
 
 
 def encode_matte(matte: npt.NDArray[np.float32], depth: int) -> bytes:

@@ -13,7 +13,7 @@ from segdata import sample_files, shards, splits
 from segdata.errors import FolderError, ImageRefused, JobFailed, OptionError, RecordError
 from segdata.formats import files, images, tfds, tfrecord
 from segdata.formats.folders import output_folder
-from segdata.parallel import run_tasks
+from segdata.parallel import job_count, run_tasks
 from segdata.records import (
     INDEX_JSON,
     MANIFEST_JSON,
@@ -62,6 +62,7 @@ class BuildOptions:
             raise OptionError(f"--shard-mb {self.shard_mb}: expected 1 or more.")
         if self.shards is not None and not 1 <= self.shards <= 99999:
             raise OptionError(f"--shards {self.shards}: expected 1 to 99999.")
+        job_count(self.jobs)  # before anything is removed
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     """
     record = read_manifest(manifest)
     places = sample_files.places_of(manifest, record)
-    with output_folder(out, INDEX_JSON, OWNED, options.overwrite) as folder:
+    with output_folder(out, INDEX_JSON, OWNED, options.overwrite, [manifest]) as folder:
         tasks = [
             task
             for split in SPLITS

@@ -18,7 +18,7 @@ from segdata.errors import ImageRefused, JobFailed, OptionError
 from segdata.formats import files, images
 from segdata.formats.folders import OutputFolder, output_folder
 from segdata.labels import LabelMap
-from segdata.parallel import chunks, run_tasks
+from segdata.parallel import chunks, job_count, run_tasks
 from segdata.records import (
     DATASET_JSON,
     REJECTED_JSONL,
@@ -55,14 +55,13 @@ class ConvertOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise OptionError(
-                f"--name {self.name!r}: expected snake_case, such as 'my_people' (TFDS names datasets so)."
-            )
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
+            raise OptionError(f"--name {self.name!r}: expected snake_case of at most 100 letters, such as 'my_people'.")
         if self.unmapped not in ("reject", "ignore"):
             raise OptionError(f"--unmapped {self.unmapped!r}: expected reject or ignore.")
         if not 0 <= self.max_rejected <= 1:
             raise OptionError(f"--max-rejected {self.max_rejected}: expected a share, 0 to 1.")
+        job_count(self.jobs)  # before anything is removed
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class ConvertReport:
     samples: int
     rejected: dict[str, int]
     class_pixels: dict[str, int] = field(default_factory=dict)
+    ignored_pixels: int = 0
     notes: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
@@ -96,6 +96,7 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
         len(found.entries),
         _by_reason(found.rejected),
         {},
+        0,
         {},
         found.ignored,
         _examples(found.rejected),
@@ -109,7 +110,7 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
     the folder then stays unfinished, with rejected.jsonl in it. FolderError as ``output_folder`` raises it.
     """
     found = _find(source)
-    with output_folder(out, DATASET_JSON, OWNED, options.overwrite) as folder:
+    with output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs) as folder:
         for name in ("masks", "mattes", "images"):
             (out / name).mkdir(exist_ok=True)
         tasks = [_Task(source, chunk, out, options) for chunk in chunks(found.entries, _CHUNK)]
@@ -129,6 +130,7 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
         samples.count,
         _by_reason(rejected),
         tally.class_pixels,
+        tally.ignored_pixels,
         dict(sorted(tally.notes.items())),
         found.ignored,
         _examples(rejected),
@@ -148,12 +150,17 @@ class _Tally:
 
     def __init__(self, labels: LabelMap | None) -> None:
         self.class_pixels = dict.fromkeys(labels.names, 0) if labels else {}
+        self.ignored_pixels = 0
         self.notes: Counter[str] = Counter()
         self.rejected: list[RejectedLine] = []
 
     def add(self, line: SampleLine) -> None:
         for name, count in (line.class_pixels or {}).items():
             self.class_pixels[name] += count
+        ignored = line.height * line.width - sum(line.class_pixels.values()) if line.class_pixels else 0
+        self.ignored_pixels += ignored
+        if ignored:
+            self.notes["masks with ignored pixels (255)"] += 1
         if line.exif_orientation:
             self.notes["photos turned by their EXIF orientation"] += 1
         if line.reencoded_from:

@@ -21,7 +21,14 @@ from segdata.labels import VOCABULARIES, label_map, palette
 PEOPLE, SEED = 150, 0
 COMMANDS, RECORD = "commands.txt", "demo.json"
 TRAIN_SHEET, TEST_SHEET = "train-sheet.png", "run/sheet-test.png"
-OWNED = r"(raw|prepared|manifests/demo|shards|run)/.+|commands\.txt|train-sheet\.png"
+OWNED = (
+    r"raw/(JPEGImages|SegmentationClassAug)/person_\d{3}\.(jpg|png)|commands\.txt|train-sheet\.png"
+    r"|prepared/(masks/person_\d{3}\.png|samples\.jsonl|rejected\.jsonl|dataset\.json)"
+    r"|manifests/demo/((train|validation|test)\.(jsonl|txt)|manifest\.json)"
+    r"|shards/(demo-[a-z]+\.tfrecord-\d+-of-\d+|(index|features|dataset_info)\.json|[a-z.-]*labels\.txt)"
+    r"|run/((best|last)\.keras|history\.csv|(run|metrics)\.json|curves\.png|sheet-test\.png)"
+    r"|(prepared|manifests/demo|shards|run)/\.segdata-(unfinished|lock)"
+)
 _EVERY_NTH_IS_PALETTE = 5
 
 STEPS = (
@@ -62,7 +69,13 @@ def demo(folder: Path, progress: Callable[[str], None], overwrite: bool = False)
                 raise JobFailed(f"{folder}: `segdata {step}` ended with {done.returncode}; its message stands above.")
         test = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))["test"]
         report = DemoReport(folder, test["iou"]["person"], test["samples"])
-        made = {"people": PEOPLE, "seed": SEED, "commands": STEPS, "person_iou": report.person_iou}
+        made = {
+            "format": "segdata demo",
+            "people": PEOPLE,
+            "seed": SEED,
+            "commands": STEPS,
+            "person_iou": report.person_iou,
+        }
         output.finish(json.dumps(made, indent=2).encode() + b"\n")
     return report
 

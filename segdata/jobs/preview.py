@@ -9,6 +9,7 @@ from pathlib import Path
 from segdata import sample_files, shards, sheets, splits
 from segdata.errors import FolderError, JobFailed, OptionError, SegdataError
 from segdata.formats import files, images
+from segdata.formats.folders import refuse_nested
 from segdata.labels import LabelMap
 from segdata.records import (
     DATASET_JSON,
@@ -22,6 +23,8 @@ from segdata.records import (
     read_manifest,
 )
 from segdata.sample_files import Places
+
+_COMMENT = "segdata preview"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ def preview(path: Path, out: Path, count: int = 24, split: str | None = None, ov
         raise OptionError(f"--count {count}: expected 1 or more.")
     if out.suffix.lower() != ".png":
         raise OptionError(f"--out {out}: expected a name ending in .png.")
+    refuse_nested(out)
+    if out.exists() and not (out.is_file() and images.has_text(out.read_bytes(), _COMMENT)):
+        raise FolderError(f"{out}: is no sheet that segdata drew. Choose another --out.")
     if out.exists() and not overwrite:
         raise FolderError(f"{out}: exists already. Choose another --out, or pass --overwrite.")
     samples, labels, total = _samples(path, count, split)
@@ -52,7 +58,7 @@ def preview(path: Path, out: Path, count: int = 24, split: str | None = None, ov
     headings = ("image", "mask", "overlay") if labels else ("image", "matte", "cut-out")
     sheet = sheets.contact_sheet(cells, headings, labels)
     out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(out, images.encode_png(sheet))
+    files.write_atomic(out, images.with_text(images.encode_png(sheet), _COMMENT))
     return PreviewReport(out, len(cells), total)
 
 

@@ -42,6 +42,7 @@ class SplitReport:
 
     out: Path
     splits: dict[str, int]
+    uneven: list[str] = field(default_factory=list)
     straddling: list[list[str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
@@ -77,7 +78,9 @@ def split(
     sides, missing, unlisted = _assign(keys, groups, options, lists or {})
     _check_filled(sides, options, lists or {})
     straddling = splits.straddling(keys, sides)
-    with output_folder(out, MANIFEST_JSON, OWNED, overwrite) as folder:
+    if text_lists:
+        _check_no_spaces(datasets, out)
+    with output_folder(out, MANIFEST_JSON, OWNED, overwrite, folders) as folder:
         references = [_reference(data, out) for data in datasets]
         recorded, texts = {}, []
         for name in (name for name in SPLITS if sides[name]):
@@ -96,7 +99,9 @@ def split(
             text_lists=texts,
         )
         folder.finish(seal(record))
-    return SplitReport(out, {name: len(sides[name]) for name in recorded}, straddling, missing, unlisted)
+    reached = {name: len(sides[name]) for name in recorded}
+    uneven = [] if lists else list(_uneven(reached, options, len(keys)))
+    return SplitReport(out, reached, uneven, straddling, missing, unlisted)
 
 
 def _check_options(options: SplitOptions, lists: Mapping[str, Path]) -> None:
@@ -104,6 +109,11 @@ def _check_options(options: SplitOptions, lists: Mapping[str, Path]) -> None:
         raise OptionError(f"--method {options.method!r}: expected one of {', '.join(METHODS)}.")
     if (options.method == "listed") != bool(lists):
         raise OptionError("--method listed and --list SPLIT=FILE go together, expected both or neither.")
+    shares = [value for value in (options.test, options.validation) if isinstance(value, float)]
+    if sum(shares) >= 1:
+        raise OptionError(
+            f"--test {options.test} and --validation {options.validation}: expected shares below 1 together."
+        )
     for name in lists:
         if name not in SPLITS:
             raise OptionError(f"--list {name}=...: expected one of {', '.join(SPLITS)} before the '='.")
@@ -173,6 +183,27 @@ def _check_filled(sides: dict[str, list[int]], options: SplitOptions, lists: Map
             )
 
 
+def _uneven(reached: dict[str, int], options: SplitOptions, total: int) -> Iterator[str]:
+    """Splits that are far from what was asked for, since groups and identical photos stay together."""
+    for name, wanted in (("test", options.test), ("validation", options.validation)):
+        count = splits.amount(wanted, total, name)
+        spread = 4 * (count * (1 - count / total)) ** 0.5 if isinstance(wanted, float) else 0  # of a fair hash
+        if abs(reached.get(name, 0) - count) > spread:
+            found = reached.get(name, 0)
+            yield f"{name} has {found} samples, {count} were asked for: groups and identical photos stay whole."
+
+
+def _check_no_spaces(datasets: list[_Dataset], out: Path) -> None:
+    for data in datasets:
+        folders = (data.folder, data.folder / data.record.image_root)
+        for text in (
+            *(files.relative_posix(path, out) for path in folders),
+            *(key.image + key.id for key in data.keys),
+        ):
+            if len(text.split()) != 1:
+                raise SourceError(f"--txt: {text!r} holds spaces, so its line could not be read back. Leave --txt out.")
+
+
 def _lines(datasets: list[_Dataset], positions: list[int], merged: bool) -> Iterator[bytes]:
     """Sample lines, as bytes: copied as they are from one dataset; with prefixed ids from several."""
     starts = [0]
@@ -226,10 +257,6 @@ def _write_text(out: Path, name: str, datasets: list[_Dataset]) -> FileRecord:
             place = places[line.dataset or datasets[0].record.name]
             pair = (place.image(line), place.below(line, line.mask or line.matte or ""))
             text = " ".join(_relative(path, out, roots) for path in pair)
-            if len(text.split()) != 2:
-                raise SourceError(
-                    f"--txt: {text!r} has spaces in a path, so its line cannot be read back. Leave --txt out."
-                )
             data = f"{text}\n".encode()
             file.write(data)
             digest.update(data)

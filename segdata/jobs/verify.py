@@ -14,7 +14,7 @@ import numpy as np
 from segdata import sample_files, shards, splits
 from segdata.errors import ImageRefused, OptionError, RecordError, SegdataError
 from segdata.formats import files, images, tfds, tfrecord
-from segdata.formats.folders import MARKER, files_below
+from segdata.formats.folders import LOCK, MARKER, files_below
 from segdata.labels import LabelMap
 from segdata.parallel import chunks, run_tasks
 from segdata.records import (
@@ -39,7 +39,8 @@ from segdata.sample_files import Places
 from segdata.splits import SplitKey
 
 _CHUNK = 32
-_HARMLESS = (MARKER,)
+_HARMLESS = (MARKER, LOCK)
+_KINDS = {DATASET_JSON: "dataset", MANIFEST_JSON: "manifest", INDEX_JSON: "shards"}
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ def verify(path: Path, jobs: int | None = None) -> VerifyReport:
         checked, faults = check[kind](path, jobs)
     except RecordError as error:  # its JSON itself: nothing in the folder can be trusted
         checked, faults = 0, [Fault(file=kind, what=str(error))]
-    return VerifyReport(path, kind.removesuffix(".json"), checked, faults)
+    return VerifyReport(path, _KINDS[kind], checked, faults)
 
 
 # ---- files
@@ -90,7 +91,9 @@ def _extra_files(folder: Path, known: Iterable[str]) -> Iterator[Fault]:
     expected = {*known, *_HARMLESS}
     for name in files_below(folder):
         if name not in expected:
-            yield Fault(file=name, what="is not of this folder, expected nothing else there. Move it away.")
+            yield Fault(
+                file=files.printable(name), what="is not of this folder, expected nothing else there. Move it away."
+            )
 
 
 def _check_file(folder: Path, recorded: FileRecord, where: str) -> Iterator[Fault]:
@@ -312,7 +315,7 @@ def _check_shard(task: _Shard) -> _ShardFound:
         faults.append(Fault(file=shard.file, what=f"has {size} bytes, expected {shard.bytes}"))
     elif found != shard.sha256:
         faults.append(Fault(file=shard.file, what=f"changed: sha256 {found}, expected {shard.sha256}"))
-    number = 0
+    number = -1
     try:
         with path.open("rb") as file:
             for number, (offset, length) in enumerate(tfrecord.walk(file, size, shard.file)):
@@ -320,7 +323,9 @@ def _check_shard(task: _Shard) -> _ShardFound:
                     payload = tfrecord.read_payload(file, offset, length, shard.file)
                     ids.append(_check_record(payload, task.index))
                 except (ImageRefused, RecordError) as error:
-                    faults.append(Fault(file=shard.file, record=number, offset=offset, what=str(error)))
+                    faults.append(
+                        Fault(file=shard.file, record=number, offset=offset - tfrecord.HEADER_BYTES, what=str(error))
+                    )
     except RecordError as error:
         faults.append(Fault(file=shard.file, what=str(error)))
     else:

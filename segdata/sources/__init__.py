@@ -82,6 +82,10 @@ class Source(Protocol):
     def label_map(self) -> LabelMap | None:
         """What raw ids become; None for mattes."""
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The folders and files that are read, and must never be written to."""
+
     def options(self) -> dict[str, str | int | float | bool | None]:
         """The options that change what is written, for dataset.json; no paths."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from segdata.errors import ImageRefused
+from segdata.errors import ImageRefused, OptionError
 from segdata.formats import files, images
 from segdata.labels import LabelMap
+from segdata.records import is_inside
 from segdata.sources import Annotation, Entry, Found, paired
 
 
@@ -21,10 +22,20 @@ class HumanParsing:
     masks: str = "SegmentationClassAug"
     name: str = "humanparsing"
 
+    def __post_init__(self) -> None:
+        for option, folder in (("--images", self.images), ("--masks", self.masks)):
+            if not is_inside(folder) or PurePosixPath(folder).as_posix() != folder:
+                raise OptionError(f"{option} {folder!r}: expected the name of a folder in {self.root}.")
+
     @property
     def image_root(self) -> Path:
         """The dataset's own folder, so that image paths read as in its published lists."""
         return self.root
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The two folders."""
+        return self.root / self.images, self.root / self.masks
 
     def options(self) -> dict[str, str | int | float | bool | None]:
         """Names of the two folders, and of the label map."""

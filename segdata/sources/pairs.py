@@ -52,6 +52,11 @@ class Pairs:
         """The folder of photos."""
         return self.images
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The two folders."""
+        return self.images, self.masks
+
     def options(self) -> dict[str, str | int | float | bool | None]:
         """Kind, threshold, suffix and label map."""
         labels = self.label_map.name if self.label_map else None
@@ -93,6 +98,9 @@ def alpha_values(label: images.Label) -> npt.NDArray[Any]:
     """(H, W) uint8 or uint16 alpha up to its type's maximum; ImageRefused for indices into a palette."""
     if label.palette is not None:
         raise ImageRefused("matte-mode", "a palette picture, whose values are no alpha; save it as grey")
+    highest = int(label.values.max())
+    if label.white >= 255 and 0 < highest <= 3:
+        raise ImageRefused("matte-mode", f"values up to {highest} of {label.white}: ids, or nearly nothing; no alpha")
     return label.values * (255 // label.white) if label.white < 255 else label.values
 
 
@@ -109,10 +117,8 @@ def binary_ids(label: images.Label, threshold: int | None) -> images.Pixels:
         if dark > bright:
             raise ImageRefused("not-binary", "a palette whose index 0 is brighter than index 1; save the mask as grey")
     if threshold is not None and label.palette is None and label.white >= 255:
-        if found in ([0, 1], [1]) and threshold > 1 and not label.lossy:
-            raise ImageRefused(
-                "not-binary", f"holds 0 and 1, all below --threshold {threshold}; leave it out for these"
-            )
+        if 0 < max(found) < threshold and not label.lossy:
+            raise ImageRefused("not-binary", f"values up to {max(found)}, all below --threshold {threshold}; lower it")
         cut: images.Pixels = (label.values >= threshold).astype(np.uint8)
         return cut
     if set(found) <= {0, 1}:

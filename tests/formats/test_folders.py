@@ -11,10 +11,11 @@ from segdata.errors import FolderError
 from segdata.formats.folders import MARKER, OutputFolder, files_below, output_folder
 
 RECORD = "dataset.json"
+WHOLE = b'{"format": "segdata test"}\n'
 OWNED = r"masks/[^/]+\.png|samples\.jsonl"
 
 
-def fill(path: Path, overwrite: bool = False, mask: str = "a", record: bytes = b"{}\n") -> None:
+def fill(path: Path, overwrite: bool = False, mask: str = "a", record: bytes = WHOLE) -> None:
     with output_folder(path, RECORD, OWNED, overwrite) as folder:
         (path / "masks").mkdir(exist_ok=True)
         (path / "masks" / f"{mask}.png").write_bytes(b"x")
@@ -46,7 +47,7 @@ def refused(path: Path, message: str, overwrite: bool = False) -> None:
 def test_a_finished_folder_holds_its_files_and_its_json_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path / "deep" / "out")
     assert files_below(tmp_path) == ["deep/out/dataset.json", "deep/out/masks/a.png"]
-    assert (tmp_path / "deep/out/dataset.json").read_bytes() == b"{}\n"
+    assert (tmp_path / "deep/out/dataset.json").read_bytes() == WHOLE
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -175,7 +176,7 @@ def test_a_second_writer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(FolderError, match="another segdata command is writing there"):
             fill(tmp_path, overwrite=True)
         assert (tmp_path / "samples.jsonl").read_bytes() == b"first"
-        folder.finish(b"{}")
+        folder.finish(WHOLE)
     assert files_below(tmp_path) == ["dataset.json", "samples.jsonl"]
 
 
@@ -198,3 +199,31 @@ def test_files_below_are_sorted_and_links_to_folders_are_not_followed(tmp_path: 
     os.symlink(tmp_path, tmp_path / "b" / "up")
     assert files_below(tmp_path) == ["b/c/x.txt", "b/up", "b/y.txt", "z.txt"]
     assert files_below(tmp_path / "nowhere") == []
+
+
+def test_an_output_may_neither_be_nor_hold_what_is_read(tmp_path: Path) -> None:
+    photos = tmp_path / "raw" / "photos"
+    photos.mkdir(parents=True)
+    (photos / "a.jpg").write_bytes(b"precious")
+    for out in (photos, photos.parent, tmp_path):
+        with pytest.raises(FolderError, match="holds the input"), output_folder(out, RECORD, ".+", True, [photos]):
+            pass
+    assert (photos / "a.jpg").read_bytes() == b"precious"
+
+
+def test_somebody_elses_json_of_our_name_is_foreign(tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_bytes(b'{"my": "own dataset"}')
+    (tmp_path / "samples.jsonl").write_bytes(b"precious")
+    with pytest.raises(FolderError, match="did not make"):
+        fill(tmp_path, overwrite=True)
+    (tmp_path / RECORD).unlink()
+    (tmp_path / ".segdata-unfinished").touch()
+    with pytest.raises(FolderError, match="did not make"):
+        fill(tmp_path)
+    assert (tmp_path / "samples.jsonl").read_bytes() == b"precious"
+
+
+def test_no_folder_of_ours_may_hold_another(tmp_path: Path) -> None:
+    fill(tmp_path / "outer")
+    with pytest.raises(FolderError, match="lies in 'outer'"):
+        fill(tmp_path / "outer" / "inner")

@@ -229,6 +229,29 @@ def test_nothing_is_replaced_unasked(raw_people: Path, tmp_path: Path) -> None:
     assert tree(out) == before
 
 
+def test_a_wrong_option_costs_nothing(raw_people: Path, tmp_path: Path) -> None:
+    convert(humanparsing(raw_people), tmp_path / "out", ONE)
+    before = tree(tmp_path / "out")
+    with pytest.raises(OptionError, match="--jobs 0"):
+        convert(humanparsing(raw_people), tmp_path / "out", ConvertOptions("people", jobs=0, overwrite=True))
+    assert tree(tmp_path / "out") == before
+
+
+def test_ignored_pixels_are_reported(raw_people: Path, tmp_path: Path) -> None:
+    source = Pairs(
+        raw_people / "JPEGImages", raw_people / "SegmentationClassAug", label_map("binary", "mask"), kind="index"
+    )
+    report = convert(source, tmp_path / "out", ConvertOptions("people", unmapped="ignore", jobs=1))
+    assert report.ignored_pixels > 0
+    assert report.notes == {"masks with ignored pixels (255)": 12}
+
+
+@pytest.mark.parametrize("folder", ["/abs", "../JPEGImages", "", ".", "JPEGImages/"])
+def test_folder_names_stay_below_the_root(raw_people: Path, folder: str) -> None:
+    with pytest.raises(OptionError, match="--images"):
+        HumanParsing(raw_people, label_map("binary", "humanparsing"), images=folder)
+
+
 def test_raw_input_is_never_changed(raw_people: Path, tmp_path: Path) -> None:
     before = tree(raw_people)
     convert(humanparsing(raw_people), tmp_path / "out", ONE)

@@ -114,6 +114,17 @@ def test_nothing_is_replaced_unasked_and_overwrite_leaves_nothing_old(kept: Made
     assert set(tree(tmp_path / "m")) == {"manifest.json", "train.jsonl", "test.jsonl"}
 
 
+def test_a_split_far_from_what_was_asked_is_reported(raw_people: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(raw_people, raw)
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
+        for i in range(2, 12):  # eleven of one photo, and one of another
+            shutil.copy(raw / folder / f"person_000.{suffix}", raw / folder / f"person_{i:03d}.{suffix}")
+    report = split([prepared(raw, tmp_path / "d")], tmp_path / "m", SplitOptions(test=3))
+    assert report.splits == {"train": 11, "test": 1}
+    assert report.uneven == ["test has 1 samples, 3 were asked for: groups and identical photos stay whole."]
+
+
 def test_an_empty_split_is_refused(kept: Made, tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="--test 1"):
         split([kept.dataset], tmp_path / "m", SplitOptions(test=0.0001))

@@ -61,6 +61,12 @@ def test_preview_says_what_it_expects(kept: Made, tmp_path: Path) -> None:
     preview(kept.shards, tmp_path / "a.png", split="test", count=99)
     with pytest.raises(FolderError, match="exists already"):
         preview(kept.shards, tmp_path / "a.png")
+    preview(kept.shards, tmp_path / "a.png", overwrite=True)
+    (tmp_path / "mine.png").write_bytes(next(kept.dataset.glob("masks/*.png")).read_bytes())
+    with pytest.raises(FolderError, match="no sheet that segdata drew"):
+        preview(kept.shards, tmp_path / "mine.png", overwrite=True)
+    with pytest.raises(FolderError, match="lies in 'shards'"):
+        preview(kept.shards, kept.shards / "sheet.png")
     with pytest.raises(OptionError, match="train, validation, test"):
         preview(kept.shards, tmp_path / "b.png", split="dev")
     with pytest.raises(OptionError, match="no splits"):

@@ -510,3 +510,15 @@ def test_options_are_recorded(tmp_path: Path) -> None:
         "labels": "binary",
     }
     assert pairs(tmp_path, "matte").options()["labels"] is None
+
+
+def test_a_threshold_above_every_value_of_a_mask_is_refused(tmp_path: Path) -> None:
+    for values, threshold in (([0, 255], 256), ([0, 2], 128)):
+        mask = np.array([values * 16] * 8, np.uint8)
+        with pytest.raises(ImageRefused, match=f"all below --threshold {threshold}"):
+            annotated(pairs(tmp_path, threshold=threshold), saved(mask, "PNG"), "a.png")
+
+
+def test_ids_are_no_alpha(tmp_path: Path) -> None:
+    with pytest.raises(ImageRefused, match="matte-mode"):
+        annotated(pairs(tmp_path, "matte"), saved(np.array([[0, 1] * 16] * 8, np.uint8), "PNG"), "a.png")
