@@ -19,8 +19,9 @@ from segdata.formats.files import PARTIAL, write_atomic
 from segdata.records import RECORD_NAMES
 
 MARKER = ".segdata-unfinished"
-LOCK = _LOCK = ".segdata-lock"
-_MARKER_TEXT = "segdata is writing here, or was stopped before it was done.\n"
+LOCK = ".segdata-lock"
+_CONTROL = {MARKER, MARKER + PARTIAL, LOCK}
+MARKER_TEXT = "segdata is writing here, or was stopped before it was done.\n"
 
 
 class OutputFolder:
@@ -53,22 +54,30 @@ def output_folder(
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"{path}: cannot be made ({error.strerror}), expected a folder to write to.") from error
-    lock = FileLock(path / _LOCK)
+    lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise FolderError(f"{path}: another segdata command is writing there. Wait for it, or stop it.") from error
     try:
         _refuse_foreign(path, record_name, re.compile(owned), overwrite)  # again: now nobody else is writing there
-        (path / MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
+        write_atomic(path / MARKER, MARKER_TEXT.encode())
         _clear(path, record_name)
         yield OutputFolder(path, record_name)
     finally:
-        with suppress(PermissionError):  # Windows removes no file that is open
-            (path / _LOCK).unlink(missing_ok=True)
+        _release(lock, path / LOCK)
+
+
+def _release(lock: FileLock, file: Path) -> None:
+    """Remove the lock's file while it is still held: later it could be another command's. Windows cannot do that."""
+    try:
+        file.unlink(missing_ok=True)
+    except PermissionError:
         lock.release()
         with suppress(PermissionError):
-            (path / _LOCK).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+    else:
+        lock.release()
 
 
 def _refuse_inputs(path: Path, inputs: Sequence[Path]) -> None:
@@ -103,8 +112,8 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
     if not files:
         return
     finished = record_name in files and _is_ours(path / record_name)
-    unfinished = MARKER in files and (path / MARKER).read_bytes() == _MARKER_TEXT.encode()
-    ours = finished or (unfinished and record_name not in files) or files == [_LOCK]
+    unfinished = MARKER in files and (path / MARKER).read_bytes() == MARKER_TEXT.encode()
+    ours = finished or (unfinished and record_name not in files) or set(files) <= _CONTROL
     foreign = [name for name in files if not _own(name, record_name, owned)]
     if not ours or foreign:
         name = (foreign or files)[0]
@@ -115,14 +124,14 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
 
 def _own(name: str, record_name: str, owned: re.Pattern[str]) -> bool:
     whole = name.removesuffix(PARTIAL)
-    return name in (MARKER, _LOCK) or whole == record_name or bool(owned.fullmatch(whole))
+    return name in _CONTROL or whole == record_name or bool(owned.fullmatch(whole))
 
 
 def _clear(path: Path, record_name: str) -> None:
     """Remove what an earlier run left. The JSON goes first, so that the folder stops looking whole at once."""
     (path / record_name).unlink(missing_ok=True)
     for name in files_below(path):
-        if name not in (MARKER, _LOCK):
+        if name not in (MARKER, LOCK):
             (path / name).unlink()
 
 

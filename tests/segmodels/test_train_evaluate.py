@@ -19,7 +19,7 @@ import pytest
 
 from segdata.errors import FolderError, JobFailed, OptionError, RecordError, SegdataError
 from segdata.formats.files import sha256_file
-from segdata.formats.folders import MARKER
+from segdata.formats.folders import MARKER, MARKER_TEXT
 from segdata.formats.images import decode_rgb, header
 from segdata.records import INDEX_JSON, read_index
 from segdata.shards import open_shards
@@ -95,7 +95,7 @@ def test_the_same_call_writes_the_same_bytes_and_replaces_only_when_told(trained
     shards = Path(shutil.copytree(trained.shards, tmp_path / trained.shards.relative_to(trained.shards.parents[1])))
     again = tmp_path / trained.run.relative_to(trained.run.parents[1])
     again.mkdir(parents=True)
-    (again / MARKER).touch()
+    (again / MARKER).write_text(MARKER_TEXT)
     (again / "new.keras").write_bytes(b"left by a run that was stopped")
     train(shards, again, CONFIG)
     for name in sorted(FILES):
