@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from segdata.jobs.demo import STEPS
+from segdata.jobs.demo import STEPS, draw_humanparsing
 from segdata.jobs.verify import verify
 from tests.folders import lines, tree
 
@@ -40,6 +40,14 @@ def test_the_manifests_under_version_control_are_made_again(demo: Path) -> None:
         )
         assert ours == theirs
         assert (demo / "manifests" / "demo" / f"{name}.txt").read_bytes() == (MANIFESTS / f"{name}.txt").read_bytes()
+
+
+def test_people_can_be_drawn_again_where_others_were(tmp_path: Path) -> None:
+    """As ``segdata demo --overwrite`` does: files are gone by then, their folders are not."""
+    draw_humanparsing(tmp_path / "raw", 2, seed=0)
+    before = tree(tmp_path)
+    draw_humanparsing(tmp_path / "raw", 2, seed=0)
+    assert tree(tmp_path) == before
 
 
 def test_nothing_names_a_clock_a_host_or_an_absolute_path(demo: Path) -> None:

@@ -48,8 +48,9 @@ def output_folder(
     folder is replaced only with ``overwrite``, an unfinished one is started again. FolderError, before anything is
     removed, where the folder is finished, holds foreign files, or another command is writing there.
     """
+    pattern = re.compile(owned)
     _refuse_inputs(path, inputs)
-    _refuse_foreign(path, record_name, re.compile(owned), overwrite)
+    _refuse_foreign(path, record_name, pattern, overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,7 +61,7 @@ def output_folder(
     except Timeout as error:
         raise FolderError(f"{path}: another segdata command is writing there. Wait for it, or stop it.") from error
     try:
-        _refuse_foreign(path, record_name, re.compile(owned), overwrite)  # again: now nobody else is writing there
+        _refuse_foreign(path, record_name, pattern, overwrite)  # again: now nobody else is writing there
         write_atomic(path / MARKER, MARKER_TEXT.encode())
         _clear(path, record_name)
         yield OutputFolder(path, record_name)

@@ -1,9 +1,8 @@
 """Pictures, masks and mattes: strict decoding and exact encoding.
 
 Pillow opens what comes from outside (it alone keeps palette indices and says the mode); OpenCV decodes and encodes
-in bulk,
-and its BGR never leaves this file. What is stored is JPEG or 8-bit grey/RGB PNG for photos, 8-bit grey PNG for
-masks, 8- or 16-bit grey PNG for mattes, all of which plain TensorFlow decodes.
+in bulk, and its BGR never leaves this file. What is stored is JPEG or 8-bit grey/RGB PNG for photos, 8-bit grey PNG
+for masks, 8- or 16-bit grey PNG for mattes, all of which plain TensorFlow decodes.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ _TURNS = {  # EXIF 2.32, tag 274: what brings the stored pixels upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_AFTER_IHDR = len(_PNG_MAGIC) + 25  # a PNG's second chunk starts here
 _GREY, _PALETTE = 0, 3  # colour types of PNG
 _LABEL_FORMATS = ("BMP", "GIF", "TIFF")  # beside PNG and JPEG; the others stretch or blur what they hold
 _TIFF_BITS, _TIFF_COMPRESSION, _LOSSLESS = 258, 259, (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
@@ -160,10 +160,12 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """The PNG of some chunks: what ``_png_chunks`` takes apart."""
-    parts = [_PNG_MAGIC]
-    for kind, content in chunks:
-        parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
-    return b"".join(parts)
+    return b"".join([_PNG_MAGIC, *(_png_chunk(kind, content) for kind, content in chunks)])
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(content)), kind, content, struct.pack(">I", checksum)))
 
 
 def _check_pixels(height: int, width: int) -> None:
@@ -172,7 +174,6 @@ def _check_pixels(height: int, width: int) -> None:
 
 
 # ---- strict decoding of what segdata stores
-# ------------------------------------------------------------------------------
 
 
 def check_stored(data: bytes) -> Header:
@@ -258,7 +259,6 @@ def decode_sample(sample_id: str, image: bytes, mask: bytes | None, matte: bytes
 
 
 # ---- reading what comes from outside
-# --------------------------------------------------------------------------------------
 
 
 def read_photo(data: bytes) -> Photo:
@@ -426,7 +426,6 @@ def _one_channel(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 # ---- encoding
-# --------------------------------------------------------------------------------------------------------------
 
 
 def encode_mask(mask: Pixels) -> bytes:
@@ -442,14 +441,16 @@ def encode_png(pixels: Pixels | npt.NDArray[np.uint16]) -> bytes:
 def with_text(png: bytes, text: str) -> bytes:
     """A PNG with a ``Comment`` that viewers show and ``has_text`` finds."""
     chunks = _png_chunks(png)
-    return _png([chunks[0], (b"tEXt", b"Comment\0" + text.encode("latin-1")), *chunks[1:]])
+    return _png([chunks[0], _comment(text), *chunks[1:]])
 
 
 def has_text(data: bytes, text: str) -> bool:
     """Whether bytes are a PNG that ``with_text`` made with that text."""
-    return data.startswith(_PNG_MAGIC) and data[33:].startswith(
-        _png([(b"tEXt", b"Comment\0" + text.encode("latin-1"))])[8:]
-    )
+    return data.startswith(_PNG_MAGIC) and data.startswith(_png_chunk(*_comment(text)), _AFTER_IHDR)
+
+
+def _comment(text: str) -> tuple[bytes, bytes]:
+    return b"tEXt", b"Comment\0" + text.encode("latin-1")
 
 
 def encode_matte(matte: npt.NDArray[np.float32], depth: int) -> bytes:

@@ -26,7 +26,7 @@ OWNED = (
     r"|prepared/(masks/person_\d{3}\.png|samples\.jsonl|rejected\.jsonl|dataset\.json)"
     r"|manifests/demo/((train|validation|test)\.(jsonl|txt)|manifest\.json)"
     r"|shards/(demo-[a-z]+\.tfrecord-\d+-of-\d+|(index|features|dataset_info)\.json|[a-z.-]*labels\.txt)"
-    r"|run/((best|last)\.keras|history\.csv|(run|metrics)\.json|curves\.png|sheet-test\.png)"
+    r"|run/((best|last|new)\.keras|history\.csv|(run|metrics)\.json|curves\.png|sheet-test\.png)"
     r"|(prepared|manifests/demo|shards|run)/\.segdata-(unfinished|lock)"
 )
 _EVERY_NTH_IS_PALETTE = 5
@@ -85,8 +85,8 @@ def draw_humanparsing(root: Path, count: int, seed: int) -> None:
     is a palette PNG.
     """
     photos, labels = root / "JPEGImages", root / "SegmentationClassAug"
-    photos.mkdir(parents=True)
-    labels.mkdir()
+    photos.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(exist_ok=True)
     colors = palette(label_map("humanparsing", "humanparsing"))
     for number in range(count):
         picture, ids = drawing.draw_person(seed, number)
