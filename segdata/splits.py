@@ -12,6 +12,7 @@ import msgspec
 
 from segdata.errors import OptionError, SourceError
 from segdata.formats.files import PICTURE_SUFFIXES
+from segdata.hashing import unit_hash
 from segdata.records import SPLITS
 
 
@@ -22,12 +23,6 @@ class SplitKey(msgspec.Struct, frozen=True):
     group: str
     image: str
     image_sha256: str
-
-
-def unit_hash(text: str, salt: str) -> float:
-    """A number in [0, 1) that depends on ``text`` and ``salt`` alone: the first 53 bits of a sha256."""
-    digest = hashlib.sha256(f"{salt}\0{text}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
 def order_key(sample_id: str) -> bytes:

@@ -15,7 +15,7 @@ from tests.folders import Made, segdata
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "segdata": [
-        {"errors", "labels", "records", "registry"},
+        {"errors", "hashing", "labels", "records", "registry"},
         {"formats"},
         {"sources", "transforms", "splits", "shards", "parallel", "sample_files", "sheets", "drawing"},
         {"jobs"},

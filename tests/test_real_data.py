@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segdata.errors import JobFailed
-from segdata.formats import images
+from segdata.formats import images, raw_pictures
 from segdata.jobs.build import BuildOptions, build
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.split import split
@@ -94,7 +94,7 @@ def test_voc_through_a_toml_map_keeps_person_and_void(tmp_path: Path) -> None:
 
 
 def test_a_phone_photo_is_taken_by_its_first_frame_and_turned(tmp_path: Path) -> None:
-    photo = images.read_photo((DATA / "exif_mpo" / "model_test2.jpg").read_bytes())
+    photo = raw_pictures.read_photo((DATA / "exif_mpo" / "model_test2.jpg").read_bytes())
     assert (photo.header.height, photo.header.width, photo.orientation) == (4032, 3024, 6)
     assert photo.reencoded_from is not None
     assert photo.reencoded_from.startswith("mpo")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segdata.errors import OptionError, SourceError
+from segdata.hashing import unit_hash
 from segdata.records import SPLITS
 from segdata.splits import (
     SplitKey,
@@ -23,7 +24,6 @@ from segdata.splits import (
     order_key,
     read_list,
     straddling,
-    unit_hash,
 )
 
 Sides = Mapping[str, Sequence[int]]

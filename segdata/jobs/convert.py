@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdata.errors import ImageRefused, JobFailed, OptionError
-from segdata.formats import files, images
+from segdata.formats import files, images, raw_pictures
 from segdata.formats.folders import OutputFolder, output_folder
 from segdata.labels import LabelMap
 from segdata.parallel import chunks, job_count, run_tasks
@@ -259,7 +259,7 @@ def _convert_or_reject(task: _Task, entry: Entry, relabel: Relabel | None) -> Sa
 
 def _convert_one(task: _Task, entry: Entry, relabel: Relabel | None) -> SampleLine:
     with _naming(entry.image):
-        photo = images.read_photo(files.read_regular(task.source.image_root / entry.image))
+        photo = raw_pictures.read_photo(files.read_regular(task.source.image_root / entry.image))
     with _naming(entry.label):
         values = task.source.annotate(entry).values
         height, width = photo.header.height, photo.header.width
@@ -306,7 +306,7 @@ def _store_matte(out: Path, sample: str, alpha: RawIds) -> dict[str, Any]:
     return {"matte": path, "matte_sha256": files.sha256_hex(data), "matte_bytes": len(data)}
 
 
-def _store_photo(task: _Task, entry: Entry, photo: images.Photo) -> dict[str, Any]:
+def _store_photo(task: _Task, entry: Entry, photo: raw_pictures.Photo) -> dict[str, Any]:
     """Where the photo lies: in the raw folder as it was, or in the dataset's own where it was changed or is copied."""
     fields: dict[str, Any] = {"image_sha256": files.sha256_hex(photo.data), "image_bytes": len(photo.data)}
     if photo.reencoded_from is None and not task.options.copy_images:

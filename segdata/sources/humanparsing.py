@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segdata.errors import ImageRefused, OptionError
-from segdata.formats import files, images
+from segdata.formats import files, raw_pictures
 from segdata.labels import LabelMap
 from segdata.records import is_inside
 from segdata.sources import Annotation, Entry, Found, paired
@@ -49,7 +49,7 @@ class HumanParsing:
 
     def annotate(self, entry: Entry) -> Annotation:
         """Raw ids 0...17; a label that was saved as JPEG is refused, since its ids are lost."""
-        label = images.read_label(files.read_regular(self.root / entry.label))
+        label = raw_pictures.read_label(files.read_regular(self.root / entry.label))
         if label.lossy:
             raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use the PNG labels")
         return Annotation(label.values)

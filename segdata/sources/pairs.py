@@ -6,13 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from segdata.errors import ImageRefused, OptionError
-from segdata.formats import files, images
+from segdata.formats import files, raw_pictures
 from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
@@ -84,52 +80,11 @@ class Pairs:
 
     def annotate(self, entry: Entry) -> Annotation:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
-        label = images.read_label(files.read_regular(self.masks / entry.label))
+        label = raw_pictures.read_label(files.read_regular(self.masks / entry.label))
         if self.kind == "matte":
-            return Annotation(alpha_values(label))
+            return Annotation(raw_pictures.alpha_values(label))
         if self.kind == "binary":
-            return Annotation(binary_ids(label, self.threshold))
+            return Annotation(raw_pictures.binary_ids(label, self.threshold))
         if label.lossy:
             raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use lossless masks")
         return Annotation(label.values)
-
-
-def alpha_values(label: images.Label) -> npt.NDArray[Any]:
-    """(H, W) uint8 or uint16 alpha up to its type's maximum; ImageRefused for indices into a palette."""
-    if label.palette is not None:
-        raise ImageRefused("matte-mode", "a palette picture, whose values are no alpha; save it as grey")
-    highest = int(label.values.max())
-    if label.white >= 255 and 0 < highest <= 3:
-        raise ImageRefused("matte-mode", f"values up to {highest} of {label.white}: ids, or nearly nothing; no alpha")
-    return label.values * (255 // label.white) if label.white < 255 else label.values
-
-
-def binary_ids(label: images.Label, threshold: int | None) -> images.Pixels:
-    """(H, W) uint8 of 0 and 1: ``value >= threshold``, or without one exactly two values, 0 and 1 or 0 and 255.
-
-    A mask of less than 8 bits, or of palette indices, needs no threshold. ImageRefused(``not-binary``) with the values
-    found for anything else, for a palette whose index 0 is the bright one, and where a threshold would empty a mask of
-    0 and 1.
-    """
-    found = np.flatnonzero(images.count_values(label.values)).tolist()
-    if label.palette is not None and len(label.palette) > 1 and found and max(found) == 1:
-        dark, bright = label.palette[:2].astype(int).sum(axis=1)
-        if dark > bright:
-            raise ImageRefused("not-binary", "a palette whose index 0 is brighter than index 1; save the mask as grey")
-    if threshold is not None and label.palette is None and label.white >= 255:
-        if 0 < max(found) < threshold and not label.lossy:
-            raise ImageRefused("not-binary", f"values up to {max(found)}, all below --threshold {threshold}; lower it")
-        cut: images.Pixels = (label.values >= threshold).astype(np.uint8)
-        return cut
-    if set(found) <= {0, 1}:
-        return label.values.astype(np.uint8)
-    if set(found) <= {0, 255}:
-        white: images.Pixels = (label.values == 255).astype(np.uint8)
-        return white
-    shown = ", ".join(map(str, found[:6])) + (", ..." if len(found) > 6 else "")
-    why = "was saved lossily" if label.lossy or len(found) > 8 else "is not binary"
-    raise ImageRefused(
-        "not-binary",
-        f"{len(found)} values ({shown}), expected 0 and 1 or 0 and 255; the mask {why}. "
-        "Pass --threshold 128 to cut it, or --kind index for ids",
-    )

@@ -36,9 +36,8 @@ from segdata.formats.images import (
     encode_matte,
     encode_png,
     header,
-    read_label,
-    read_photo,
 )
+from segdata.formats.raw_pictures import read_label, read_photo
 from tests.material import (
     PNG_MAGIC,
     Pixels,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segdata.errors import FolderError, JobFailed, OptionError
-from segdata.formats import images
+from segdata.formats import images, raw_pictures
 from segdata.jobs.convert import ConvertOptions, ConvertReport, convert, plan
 from segdata.labels import label_map, lookup_table
 from segdata.sources.humanparsing import HumanParsing
@@ -54,7 +54,7 @@ def test_palette_and_grey_labels_of_one_picture_give_the_same_bytes(raw_people: 
     other = tmp_path / "grey"
     shutil.copytree(raw_people, other)
     for path in (other / "SegmentationClassAug").iterdir():
-        path.write_bytes(images.encode_mask(images.read_label(path.read_bytes()).values.astype(np.uint8)))
+        path.write_bytes(images.encode_mask(raw_pictures.read_label(path.read_bytes()).values.astype(np.uint8)))
     convert(humanparsing(raw_people), tmp_path / "a", ONE)
     convert(humanparsing(other), tmp_path / "b", ONE)
     assert tree(tmp_path / "a" / "masks") == tree(tmp_path / "b" / "masks")

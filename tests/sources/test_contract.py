@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 
 from segdata.errors import ImageRefused, OptionError, SourceError
-from segdata.formats.images import Label, read_photo
+from segdata.formats.raw_pictures import Label, binary_ids, read_photo
 from segdata.labels import label_map
 from segdata.records import is_inside
 from segdata.registry import load
 from segdata.sources import SOURCES, Entry, Found, Source
 from segdata.sources.humanparsing import HumanParsing
-from segdata.sources.pairs import Pairs, binary_ids
+from segdata.sources.pairs import Pairs
 from segdata.transforms.relabel import Relabel
 from tests.folders import tree
 from tests.material import Pixels, exif, grey_png, ids, palette_png, photo, saved
