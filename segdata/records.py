@@ -64,6 +64,8 @@ class SampleLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     exif_orientation: int | None = None  # the turn that was applied, where it was not 1
     reencoded_from: str | None = None  # what the photo was before convert stored it as PNG
     mask_resized_from: tuple[int, int] | None = None  # (height, width) of the raw mask or matte
+    source_sha256: str | None = None  # of the raw photo, where the image was made from it
+    enlarged_from: tuple[int, int] | None = None  # (height, width) of the crop, where that was smaller
 
 
 class RejectedLine(msgspec.Struct, frozen=True, kw_only=True):

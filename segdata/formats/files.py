@@ -54,14 +54,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file. ImageRefused for a folder, pipe, device, dangling link or unreadable file."""
+def read_regular(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """All bytes of a regular file. ImageRefused for a folder, pipe, device, dangling link, unreadable or larger one."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # before open: a pipe would hang
             raise ImageRefused("unreadable", f"{path.name!r} is not a regular file")
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if path.stat().st_size > max_bytes:
             raise ImageRefused(
-                "too-large", f"{path.name!r} has {path.stat().st_size:,} bytes, expected {MAX_FILE_BYTES:,}"
+                "too-large", f"{path.name!r} has {path.stat().st_size:,} bytes, expected at most {max_bytes:,}"
             )
         data = path.read_bytes()
     except OSError as error:

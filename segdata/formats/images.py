@@ -253,8 +253,9 @@ def encode_matte(matte: npt.NDArray[np.float32], depth: int) -> bytes:
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:
-    """(H, W, 3) uint8 RGB as JPEG of quality 95."""
-    return _imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    """(H, W) grey or (H, W, 3) RGB, uint8, as JPEG of quality 95."""
+    turned = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return _imencode(".jpg", turned, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 def _imencode(suffix: str, pixels: npt.NDArray[Any], options: tuple[int, ...]) -> bytes:

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segdata.errors import ImageRefused, JobFailed, OptionError
-from segdata.formats import files, images, raw_pictures
+from segdata.formats import coco_masks, files, images, raw_pictures
 from segdata.formats.folders import OutputFolder, output_folder
-from segdata.labels import LabelMap
+from segdata.labels import IGNORE_INDEX, LabelMap
 from segdata.parallel import chunks, job_count, run_tasks
 from segdata.records import (
     DATASET_JSON,
@@ -33,18 +33,22 @@ from segdata.records import (
     seal,
 )
 from segdata.sources import Entry, Found, Source
+from segdata.transforms.crop import Box, Crop
 from segdata.transforms.relabel import Relabel
-from segdata.transforms.resize import FitToPhoto
+from segdata.transforms.resize import FitToPhoto, resize_nearest, resize_smooth
 
 OWNED = r"(masks|mattes|images)/[^/]+\.(png|jpg)|samples\.jsonl|rejected\.jsonl"
 RawIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _CHUNK = 16
-_NOT_COUNTED = ("no-image", "no-suffix")  # masks without a photo: listed, but nothing to train on was lost
+_NOT_COUNTED = ("empty", "no-image", "no-suffix")  # listed, but nothing to train on was lost that one has
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What holds for every source. ``max_rejected`` is a share; ``jobs`` None is one process per core."""
+    """What holds for every source. ``max_rejected`` is a share; ``jobs`` None is one process per core.
+
+    With ``crop`` every photo becomes several samples, new pictures cut from it.
+    """
 
     name: str
     unmapped: str = "reject"
@@ -53,6 +57,7 @@ class ConvertOptions:
     max_rejected: float = 0.05
     jobs: int | None = None
     overwrite: bool = False
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -88,19 +93,28 @@ class _Task:
 
 
 def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
-    """What ``convert`` would do: lists and pairs, decodes no picture, writes nothing."""
+    """What ``convert`` would do: lists, pairs and reads annotations, decodes no picture, writes nothing."""
     found = _find(source)
+    refused = [RejectedLine(id=e.id, reason=r.reason, detail=r.detail) for e in found.entries if (r := _checked(e))]
+    rejected = sorted([*found.rejected, *refused], key=lambda line: (line.id, line.reason))
     return ConvertReport(
         out,
         options.name,
-        len(found.entries),
-        _by_reason(found.rejected),
-        {},
-        0,
-        {},
-        found.ignored,
-        _examples(found.rejected),
+        (len(found.entries) - len(refused)) * (options.crop.count if options.crop else 1),
+        _by_reason(rejected),
+        ignored=found.ignored,
+        examples=_examples(rejected),
     )
+
+
+def _checked(entry: Entry) -> ImageRefused | None:
+    """What an annotation file says of a photo that cannot be used, told without decoding the photo."""
+    try:
+        for item in entry.objects:
+            coco_masks.rasterised(item.segmentation, *entry.size)
+    except ImageRefused as error:
+        return error
+    return None
 
 
 def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
@@ -167,6 +181,8 @@ class _Tally:
             self.notes["photos stored anew as PNG"] += 1
         if line.mask_resized_from:
             self.notes["masks resized to their photo"] += 1
+        if line.enlarged_from:
+            self.notes["crops enlarged, since the photo is smaller"] += 1
 
 
 def _write_samples(
@@ -203,6 +219,9 @@ def _record(
         "resize_masks": options.resize_masks,
         "copy_images": options.copy_images,
     }
+    if options.crop:
+        crop = options.crop
+        recorded |= {"crops": crop.count, "size": crop.side_px, "seed": crop.seed, "min_person": crop.min_person}
     return DatasetRecord(
         name=options.name,
         source=SourceRecord(name=source.name, options=recorded),
@@ -247,38 +266,105 @@ def _refuse_too_many(out: Path, samples: int, rejected: list[RejectedLine], max_
 def _convert_chunk(task: _Task) -> list[SampleLine | RejectedLine]:
     images.use_one_thread()
     relabel = Relabel(task.source.label_map, task.options.unmapped == "ignore") if task.source.label_map else None
-    return [_convert_or_reject(task, entry, relabel) for entry in task.entries]
+    return [line for entry in task.entries for line in _convert_or_reject(task, entry, relabel)]
 
 
-def _convert_or_reject(task: _Task, entry: Entry, relabel: Relabel | None) -> SampleLine | RejectedLine:
+def _convert_or_reject(task: _Task, entry: Entry, relabel: Relabel | None) -> Sequence[SampleLine | RejectedLine]:
     try:
         return _convert_one(task, entry, relabel)
     except ImageRefused as error:
-        return RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)
+        return [RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)]
 
 
-def _convert_one(task: _Task, entry: Entry, relabel: Relabel | None) -> SampleLine:
+@dataclass(frozen=True)
+class _Read:
+    """A photo with its raw bytes, and its label of the same size: class ids, or alpha where there is no label map."""
+
+    raw: bytes
+    photo: raw_pictures.Photo
+    label: RawIds
+    resized_from: tuple[int, int] | None
+
+
+def _convert_one(task: _Task, entry: Entry, relabel: Relabel | None) -> list[SampleLine]:
+    read, crop = _read(task, entry, relabel), task.options.crop
+    if crop is None:
+        return [_whole(task, entry, read, relabel)]
+    pixels = images.decode_stored(read.photo.data)
+    boxes = crop.boxes(entry.id, _person(read.label, relabel is None))
+    return [
+        _cut(task, entry, read, relabel, pixels, f"{entry.id}-{number}", box, crop.side_px)
+        for number, box in enumerate(boxes)
+    ]
+
+
+def _read(task: _Task, entry: Entry, relabel: Relabel | None) -> _Read:
     with _naming(entry.image):
-        photo = raw_pictures.read_photo(files.read_regular(task.source.image_root / entry.image))
-    with _naming(entry.label):
+        raw = files.read_regular(task.source.image_root / entry.image)
+        photo = raw_pictures.read_photo(raw)
+    with _naming(entry.label or entry.image):
         values = task.source.annotate(entry).values
-        height, width = photo.header.height, photo.header.width
         fit = FitToPhoto(task.options.resize_masks)
-        fitted = fit(values, height, width, photo.orientation, smooth=relabel is None)
-        stored = (
-            _store_matte(task.out, entry.id, fitted) if relabel is None else _store_mask(task, entry, fitted, relabel)
-        )
+        fitted = fit(values, photo.header.height, photo.header.width, photo.orientation, smooth=relabel is None)
+        resized_from = None if fitted is values else (values.shape[0], values.shape[1])
+        return _Read(raw, photo, fitted if relabel is None else relabel(fitted)[0], resized_from)
+
+
+def _person(label: RawIds, is_matte: bool) -> npt.NDArray[np.bool_]:
+    """(H, W) what a crop must hold enough of: any class but background, or alpha of a half and more."""
+    half = (np.iinfo(label.dtype).max + 1) // 2
+    found: npt.NDArray[np.bool_] = label >= half if is_matte else (label != 0) & (label != IGNORE_INDEX)
+    return found
+
+
+def _whole(task: _Task, entry: Entry, read: _Read, relabel: Relabel | None) -> SampleLine:
     return SampleLine(
         id=entry.id,
         group=entry.group,
-        height=height,
-        width=width,
-        exif_orientation=photo.orientation if photo.orientation != 1 else None,
-        reencoded_from=photo.reencoded_from,
-        mask_resized_from=None if fitted is values else (values.shape[0], values.shape[1]),
-        **_store_photo(task, entry, photo),
-        **stored,
+        height=read.photo.header.height,
+        width=read.photo.header.width,
+        mask_resized_from=read.resized_from,
+        **_store_photo(task, entry, read),
+        **_store_label(task.out, entry.id, read.label, relabel),
+        **_notes(entry, read),
     )
+
+
+def _cut(
+    task: _Task, entry: Entry, read: _Read, relabel: Relabel | None, pixels: RawIds, name: str, box: Box, side: int
+) -> SampleLine:
+    """One sample cut from a photo: area average for the picture and for alpha, nearest neighbour for class ids."""
+    x, y, w, h = box
+    window = (slice(y, y + h), slice(x, x + w))
+    picture = resize_smooth(pixels[window], side, side)
+    resize = resize_smooth if relabel is None else resize_nearest
+    is_jpeg = read.raw.startswith(images.JPEG_MAGIC)  # lossy once more, but a fifth of the size; others stay lossless
+    data = images.encode_jpeg(picture) if is_jpeg else images.encode_png(picture)
+    path = f"images/{name}.{'jpg' if is_jpeg else 'png'}"
+    (task.out / path).write_bytes(data)
+    return SampleLine(
+        id=name,
+        group=entry.group,
+        image=path,
+        image_root=None if task.options.copy_images else ".",
+        height=side,
+        width=side,
+        image_sha256=files.sha256_hex(data),
+        image_bytes=len(data),
+        source_sha256=files.sha256_hex(read.raw),
+        crop=box,
+        enlarged_from=(h, w) if h < side else None,
+        mask_resized_from=read.resized_from,
+        **_store_label(task.out, name, resize(read.label[window], side, side), relabel),
+        **_notes(entry, read),
+    )
+
+
+def _notes(entry: Entry, read: _Read) -> dict[str, Any]:
+    """What a sample line says of where its photo is from."""
+    turn = read.photo.orientation
+    was = read.photo.reencoded_from
+    return {"license": entry.license, "exif_orientation": turn if turn != 1 else None, "reencoded_from": was}
 
 
 @contextmanager
@@ -290,27 +376,31 @@ def _naming(path: str) -> Iterator[None]:
         raise ImageRefused(error.reason, f"{path}: {error.detail}") from error
 
 
-def _store_mask(task: _Task, entry: Entry, ids: RawIds, relabel: Relabel) -> dict[str, Any]:
-    mask, counts = relabel(ids)
-    data = images.encode_mask(mask)
-    path = f"masks/{entry.id}.png"
-    (task.out / path).write_bytes(data)
+def _store_label(out: Path, sample: str, label: RawIds, relabel: Relabel | None) -> dict[str, Any]:
+    """Write a mask of class ids, or without a label map a matte; the fields of the sample line that say so."""
+    if relabel is None:
+        return _store(out, "matte", sample, images.encode_png(label))
+    counts = images.count_values(label)
     pixels = {name: int(counts[i]) for i, name in enumerate(relabel.label_map.names)}
-    return {"mask": path, "mask_sha256": files.sha256_hex(data), "mask_bytes": len(data), "class_pixels": pixels}
+    return _store(out, "mask", sample, images.encode_mask(label.astype(np.uint8, copy=False))) | {
+        "class_pixels": pixels
+    }
 
 
-def _store_matte(out: Path, sample: str, alpha: RawIds) -> dict[str, Any]:
-    data = images.encode_png(alpha)
-    path = f"mattes/{sample}.png"
+def _store(out: Path, kind: str, sample: str, data: bytes) -> dict[str, Any]:
+    path = f"{kind}s/{sample}.png"
     (out / path).write_bytes(data)
-    return {"matte": path, "matte_sha256": files.sha256_hex(data), "matte_bytes": len(data)}
+    return {kind: path, f"{kind}_sha256": files.sha256_hex(data), f"{kind}_bytes": len(data)}
 
 
-def _store_photo(task: _Task, entry: Entry, photo: raw_pictures.Photo) -> dict[str, Any]:
+def _store_photo(task: _Task, entry: Entry, read: _Read) -> dict[str, Any]:
     """Where the photo lies: in the raw folder as it was, or in the dataset's own where it was changed or is copied."""
-    fields: dict[str, Any] = {"image_sha256": files.sha256_hex(photo.data), "image_bytes": len(photo.data)}
-    if photo.reencoded_from is None and not task.options.copy_images:
+    data = read.photo.data
+    fields: dict[str, Any] = {"image_sha256": files.sha256_hex(data), "image_bytes": len(data)}
+    if read.photo.reencoded_from is None and not task.options.copy_images:
         return fields | {"image": entry.image}
-    path = f"images/{entry.id}.{'jpg' if photo.header.format == 'jpeg' else 'png'}"
-    (task.out / path).write_bytes(photo.data)
+    if read.photo.reencoded_from is not None:
+        fields["source_sha256"] = files.sha256_hex(read.raw)
+    path = f"images/{entry.id}.{'jpg' if read.photo.header.format == 'jpeg' else 'png'}"
+    (task.out / path).write_bytes(data)
     return fields | {"image": path} | ({} if task.options.copy_images else {"image_root": "."})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from segdata.formats import files, pairing
+from segdata.formats.coco_json import Annotation
 from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
@@ -25,14 +26,19 @@ SOURCES: dict[str, str] = {
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One raw sample as its source lists it: ``image`` relative to the source's ``image_root``, ``label`` as the
-    source needs it.
+    """One raw sample as its source lists it.
+
+    ``image`` is relative to the source's ``image_root``. ``label`` is where the label lies, or empty where one file
+    holds all: then ``objects`` are its annotations, drawn in a picture of ``size`` (height, width).
     """
 
     id: str
     group: str
     image: str
-    label: str
+    label: str = ""
+    license: str | None = None
+    size: tuple[int, int] = (0, 0)
+    objects: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Annotation:
+class RawLabel:
     """A raw label, decoded: (H, W) uint8 or uint16 raw ids, or for a matte alpha up to its type's maximum."""
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -92,5 +98,5 @@ class Source(Protocol):
     def find(self) -> Found:
         """List and pair; decodes no picture. SourceError where the layout is not this source's."""
 
-    def annotate(self, entry: Entry) -> Annotation:
+    def annotate(self, entry: Entry) -> RawLabel:
         """Decode one raw label. ImageRefused, with a reason, where it cannot be used."""

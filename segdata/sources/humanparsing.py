@@ -9,7 +9,7 @@ from segdata.errors import ImageRefused, OptionError
 from segdata.formats import files, raw_pictures
 from segdata.labels import LabelMap
 from segdata.records import is_inside
-from segdata.sources import Annotation, Entry, Found, paired
+from segdata.sources import Entry, Found, RawLabel, paired
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class HumanParsing:
         labels = files.list_pictures(self.root / self.masks)
         return paired(photos, labels, f"{self.images}/", f"{self.masks}/")
 
-    def annotate(self, entry: Entry) -> Annotation:
+    def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0...17; a label that was saved as JPEG is refused, since its ids are lost."""
         label = raw_pictures.read_label(files.read_regular(self.root / entry.label))
         if label.lossy:
             raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use the PNG labels")
-        return Annotation(label.values)
+        return RawLabel(label.values)

@@ -12,7 +12,7 @@ from segdata.formats import files, raw_pictures
 from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
-from segdata.sources import Annotation, Entry, Found, paired
+from segdata.sources import Entry, Found, RawLabel, paired
 
 KINDS = ("binary", "index", "matte")
 
@@ -78,13 +78,13 @@ class Pairs:
     def _is_mask(self, name: str) -> bool:
         return Path(name).stem.endswith(self.mask_suffix)
 
-    def annotate(self, entry: Entry) -> Annotation:
+    def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
         label = raw_pictures.read_label(files.read_regular(self.masks / entry.label))
         if self.kind == "matte":
-            return Annotation(raw_pictures.alpha_values(label))
+            return RawLabel(raw_pictures.alpha_values(label))
         if self.kind == "binary":
-            return Annotation(raw_pictures.binary_ids(label, self.threshold))
+            return RawLabel(raw_pictures.binary_ids(label, self.threshold))
         if label.lossy:
             raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use lossless masks")
-        return Annotation(label.values)
+        return RawLabel(label.values)

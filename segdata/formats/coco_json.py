@@ -1,0 +1,185 @@
+"""COCO instances files (https://cocodataset.org/#format-data): typed reading, and writing.
+
+An annotation's ``segmentation`` stays the raw bytes of the file until somebody needs it; ``coco_masks`` reads those.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from segdata.errors import ImageRefused, SourceError
+from segdata.formats.files import read_regular
+
+_MAX_BYTES = 1 << 34
+_BOM = b"\xef\xbb\xbf"
+_NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*+"|NaN|-?Infinity', re.DOTALL)  # strings, so that what is in them stays
+
+
+class Image(msgspec.Struct, frozen=True, gc=False):
+    """A picture: ``file_name`` below the folder of images, ``height`` and ``width`` in pixels."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    license: Any = None
+    video_id: int | str | None = None
+
+
+class Annotation(msgspec.Struct, frozen=True, gc=False):
+    """One object. ``segmentation`` is raw JSON, empty where there is none; ``iscrowd`` 1 marks a region of many."""
+
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: msgspec.Raw = msgspec.Raw()
+    iscrowd: int | bool = 0
+
+
+class Category(msgspec.Struct, frozen=True):
+    """A class of objects."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image or annotation that does not decode: ``kind`` says which, ``id`` and ``image_id`` where they can be told.
+
+    ``where`` is its place in the file, as ``annotations[5]``; ``what`` the fault.
+    """
+
+    kind: str
+    where: str
+    id: int | str | None
+    image_id: int | str | None
+    what: str
+
+
+@dataclass(frozen=True)
+class Instances:
+    """A whole file; ``licenses`` are names by id, ``problems`` what was left out."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+    licenses: dict[int | str, str]
+    problems: list[Problem] = field(default_factory=list)
+
+
+class _Typed(msgspec.Struct):
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+    licenses: Any = None
+
+
+class _Pieces(msgspec.Struct):
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[Category]
+    licenses: Any = None
+
+
+_Part = TypeVar("_Part", Image, Annotation)
+
+
+def read_instances(path: Path) -> Instances:
+    """Read an instances file. Its segmentations keep the file's bytes in memory.
+
+    An image or annotation of wrong types becomes a problem and stops nothing else. SourceError where the file as a
+    whole is no such JSON.
+    """
+    try:
+        data = read_regular(path, _MAX_BYTES)
+    except ImageRefused as error:
+        raise SourceError(f"{path}: {error.detail}, expected COCO instances JSON.") from error
+    data = data.removeprefix(_BOM)
+    with _no_collector():
+        try:
+            typed = msgspec.json.decode(data, type=_Typed)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _piece_by_piece(data, path)
+    return Instances(typed.images, typed.annotations, typed.categories, _license_names(typed.licenses))
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Without the cyclic collector, which would walk the growing lists again and again and find nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _piece_by_piece(data: bytes, path: Path) -> Instances:
+    """The same for a file with faults, several times slower."""
+    try:
+        pieces = _pieces(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        is_list = data.lstrip()[:1] == b"["
+        found = "a list (of results?)" if is_list else str(error)
+        raise SourceError(
+            f"{path}: {found}, expected COCO instances JSON: an object with images, annotations and categories."
+        ) from error
+    problems: list[Problem] = []
+    images = list(_decoded(pieces.images, Image, "image", problems))
+    annotations = list(_decoded(pieces.annotations, Annotation, "annotation", problems))
+    return Instances(images, annotations, pieces.categories, _license_names(pieces.licenses), problems)
+
+
+def _pieces(data: bytes) -> _Pieces:
+    try:
+        return msgspec.json.decode(data, type=_Pieces)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Python's json writes NaN and Infinity, which are no JSON. As strings they make their own annotation bad only.
+        quoted = _NOT_JSON.sub(lambda match: match[0] if match[0][:1] == b'"' else b'"%s"' % match[0], data)
+        return msgspec.json.decode(quoted, type=_Pieces)
+
+
+def _decoded(pieces: list[msgspec.Raw], kind: type[_Part], name: str, problems: list[Problem]) -> Iterator[_Part]:
+    decoder = msgspec.json.Decoder(kind)
+    for number, piece in enumerate(pieces):
+        try:
+            yield decoder.decode(piece)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            found, image = _loose_ids(piece)
+            problems.append(Problem(name, f"{name}s[{number}]", found, image, str(error)))
+
+
+def _loose_ids(piece: msgspec.Raw) -> tuple[int | str | None, int | str | None]:
+    """``id`` and ``image_id`` of a faulty piece where they are numbers or texts."""
+    try:
+        found = msgspec.json.decode(piece)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    if not isinstance(found, dict):
+        return None, None
+    ids = (found.get("id"), found.get("image_id"))
+    first, second = (value if isinstance(value, int | str) and not isinstance(value, bool) else None for value in ids)
+    return first, second
+
+
+def _license_names(licenses: Any) -> dict[int | str, str]:
+    """Names by id; what is of another form is passed over, since no pixel depends on it."""
+    items = [item for item in licenses if isinstance(item, dict)] if isinstance(licenses, list) else []
+    return {
+        item["id"]: item["name"]
+        for item in items
+        if isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
+    }

@@ -1,0 +1,147 @@
+"""COCO segmentations: checked, rasterised by pycocotools, and written as compressed RLE.
+
+pycocotools trusts what it is given: a run too few leaves memory uninitialised, a NaN ends the process. So nothing
+reaches it unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+from pycocotools import mask as pycoco
+
+from segdata.errors import ImageRefused
+from segdata.formats.images import Pixels
+
+_MAX_OUTLINE_PX = 4_000_000  # pycocotools takes 40 bytes for each pixel of an outline
+_MAX_SHIFT = 35  # a run has at most 32 bits, in groups of 5
+
+Rle = dict[str, Any]  # pycocotools' own: size [height, width], counts as bytes
+
+
+class _RunLengths(msgspec.Struct):
+    size: tuple[int, int]
+    counts: list[int] | str
+
+
+_POLYGONS = msgspec.json.Decoder(list[list[float]])
+_RUN_LENGTHS = msgspec.json.Decoder(_RunLengths)
+
+
+def rasterised(segmentation: msgspec.Raw, height: int, width: int) -> Rle:
+    """The RLE of an annotation in an image of that size: what pycocotools' ``annToRLE`` gives, bit for bit.
+
+    ``segmentation`` is its raw JSON: polygons, or run lengths, plain or compressed. ImageRefused(``bad-annotation``)
+    for anything that pycocotools would take for something else than it says.
+    """
+    raw = bytes(segmentation).lstrip()
+    try:
+        if raw[:1] == b"[":
+            return _from_polygons(_POLYGONS.decode(raw), height, width)
+        if raw[:1] == b"{":
+            return _from_run_lengths(_RUN_LENGTHS.decode(raw), height, width)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(f"its segmentation does not read as polygons or run lengths: {error}") from error
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise _refused(f"pycocotools refuses its segmentation: {error}") from error
+    raise _refused(f"segmentation {raw[:20].decode('utf-8', 'replace') or 'missing'}, expected polygons or run lengths")
+
+
+def area(rle: Rle) -> int:
+    """Pixels in an RLE."""
+    return int(pycoco.area(rle))
+
+
+def decoded(rle: Rle) -> Pixels:
+    """(H, W) uint8 of 0 and 1, column by column in memory."""
+    pixels: Pixels = pycoco.decode(rle)
+    return pixels
+
+
+def encoded(mask: Pixels) -> Rle:
+    """The RLE of an (H, W) mask, where it is not 0."""
+    rle: Rle = pycoco.encode(np.asfortranarray(mask != 0, np.uint8))
+    return rle
+
+
+def bounding_box(rle: Rle) -> tuple[int, int, int, int]:
+    """(x, y, w, h) in pixels."""
+    x, y, w, h = (int(value) for value in pycoco.toBbox(rle))
+    return x, y, w, h
+
+
+def connected_regions(mask: Pixels) -> list[Pixels]:
+    """The regions of an (H, W) mask that hang together (by corners too), each as a mask, by their first pixels."""
+    count, regions = cv2.connectedComponents(mask, connectivity=8)
+    return [(regions == i).astype(np.uint8) for i in range(1, count)]
+
+
+def _refused(detail: str) -> ImageRefused:
+    return ImageRefused("bad-annotation", detail)
+
+
+def _from_polygons(polygons: list[list[float]], height: int, width: int) -> Rle:
+    if not polygons:
+        raise _refused("its segmentation is empty, expected polygons")
+    furthest = 4 * max(height, width) + 64
+    outline = 0.0
+    for polygon in polygons:
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise _refused(f"a polygon of {len(polygon)} numbers, expected an even count of at least 6")
+        if not all(-furthest <= value <= furthest for value in polygon):  # NaN is not within either
+            far = max(polygon, key=abs)
+            raise _refused(f"a coordinate of {far:g} in an image of {width}x{height}")
+        outline += _outline(polygon)
+    if outline > _MAX_OUTLINE_PX:
+        raise _refused(f"an outline of {outline:.0f} pixels, expected at most {_MAX_OUTLINE_PX:,}")
+    rle: Rle = pycoco.merge(pycoco.frPyObjects(polygons, height, width))
+    return rle
+
+
+def _outline(polygon: list[float]) -> float:
+    """An upper bound of a polygon's outline in pixels."""
+    across = sum(abs(b - a) for a, b in pairwise([*polygon[::2], polygon[0]]))
+    down = sum(abs(b - a) for a, b in pairwise([*polygon[1::2], polygon[1]]))
+    return across + down
+
+
+def _from_run_lengths(found: _RunLengths, height: int, width: int) -> Rle:
+    if found.size != (height, width):
+        raise _refused(f"run lengths of size {list(found.size)}, the image has [{height}, {width}]")
+    compressed = isinstance(found.counts, str)
+    runs = list(_runs(found.counts)) if isinstance(found.counts, str) else found.counts
+    if not all(run >= 0 for run in runs):
+        raise _refused("a negative run length")
+    if sum(runs) != height * width or not runs:
+        raise _refused(f"run lengths of {sum(runs)} pixels together, the image has {height * width}")
+    if compressed:
+        return {"size": [height, width], "counts": str(found.counts).encode("ascii")}
+    rle: Rle = pycoco.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return rle
+
+
+def _runs(text: str) -> Iterator[int]:
+    """The runs in a compressed string: groups of 5 bits, lowest first, from the third on less the last but one."""
+    before, last, number = 0, 0, 0
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift >= _MAX_SHIFT:
+            raise _refused(f"compressed run lengths with {letter!r} at a place where none can stand")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        run = value + before if number > 2 else value
+        yield run
+        before, last, number = last, run, number + 1
+        value = shift = 0
+    if shift:
+        raise _refused("compressed run lengths that end within a number")
