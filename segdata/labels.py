@@ -1,8 +1,8 @@
 """Label maps: what the ids in a mask mean, and which ids of a raw label they are made from.
 
 A built-in map reads the ids of the dataset it was drawn up for (its *vocabulary*): ``humanparsing``, ``binary`` and
-``parts5`` read HumanParsing's 18 ids, ``lip`` reads LIP's 20, ``voc_person`` Pascal VOC's 21. A user's own map is a
-TOML file, see ``read_label_map``.
+``parts5`` read HumanParsing's 18 ids or LIP's 20, ``lip`` reads LIP's, ``voc`` and ``voc_person`` Pascal VOC's 21. A
+user's own map is a TOML file, see ``read_label_map``. An annotation file has categories of its own: ``category_map``.
 """
 
 from __future__ import annotations
@@ -149,6 +149,38 @@ def label_map(spec: str, vocabulary: str) -> LabelMap:
     return _built_in(spec, found, made_from[found])
 
 
+def category_map(spec: str | None, categories: tuple[str, ...]) -> LabelMap:
+    """The label map over an annotation file's categories: raw id 0 is background, i + 1 is ``categories[i]``, 255 is
+    ignored.
+
+    None gives each category a class of its own, ``"binary"`` makes all of them person, a TOML file says which becomes
+    what, by name. LabelMapError where it is none of these, or leaves a category out.
+    """
+    words = ("background", *categories)
+    if spec is None or spec == "binary":
+        merged = spec == "binary" or categories == ("person",)
+        names = ("background", "person") if merged else words
+        own = tuple((i,) for i in range(1, len(words)))
+        found = LabelMap(
+            name="binary" if merged else "categories",
+            names=names,
+            colors=_COLORS["binary"] if len(names) == 2 else distinct_colors(len(names)),
+            left_right_pairs=_left_right_pairs(names),
+            from_ids=((0,), tuple(range(1, len(words)))) if merged else ((0,), *own),
+        )
+    elif spec.lower().endswith(".toml"):
+        found = _from_toml(_parse_toml(Path(spec)), words, Path(spec))
+    else:
+        raise LabelMapError(f"--labels {spec!r}: expected binary, or a .toml file that names categories.")
+    named = {raw for raws in (*found.from_ids, found.ignored_ids) for raw in raws}
+    for raw, word in enumerate(words):
+        if raw not in named:
+            raise LabelMapError(
+                f"--labels {spec}: does not name {word!r}, expected every category in it, and background."
+            )
+    return msgspec.structs.replace(found, ignored_ids=tuple(sorted({*found.ignored_ids, IGNORE_INDEX})))
+
+
 def known_label_maps() -> tuple[str, ...]:
     """Names of the built-in label maps, sorted."""
     return tuple(sorted(_BUILT_IN))
@@ -198,14 +230,23 @@ _PARTS5 = {
     "both_hands": "left-arm right-arm",
     "lower_body": "skirt pants dress belt left-shoe right-shoe left-leg right-leg",
 }
+_PARTS5_OF_LIP = {  # jumpsuits as dresses, coats as upper-clothes, gloves with arms and socks with legs
+    "background": "background",
+    "head": "hat hair sunglasses face scarf",
+    "upper_body": "upper-clothes coat",
+    "both_hands": "left-arm right-arm glove",
+    "lower_body": "skirt pants dress jumpsuits socks left-shoe right-shoe left-leg right-leg",
+}
 _BUILT_IN: dict[str, dict[str, dict[str, str]]] = {
     "binary": {
         "humanparsing": {"background": "background", "person": ""},
+        "lip": {"background": "background", "person": ""},
         "mask": {"background": "background", "person": "person"},
     },
     "humanparsing": {"humanparsing": {name: name for name in VOCABULARIES["humanparsing"]}},
     "lip": {"lip": {name: name for name in VOCABULARIES["lip"]}},
-    "parts5": {"humanparsing": _PARTS5},
+    "parts5": {"humanparsing": _PARTS5, "lip": _PARTS5_OF_LIP},
+    "voc": {"voc": {name: name for name in VOCABULARIES["voc"]}},
     "voc_person": {"voc": {"background": "", "person": "person"}},
 }
 
@@ -247,20 +288,23 @@ def read_label_map(path: Path, vocabulary: str = "") -> LabelMap:
 
     Raises LabelMapError, naming the file, for anything that does not fit.
     """
+    parsed = _parse_toml(path)
+    return _from_toml(parsed, _vocabulary_of(parsed.source, vocabulary, f"label map {path.name}"), path)
+
+
+def _parse_toml(path: Path) -> _TomlLabelMap:
     where = f"label map {path.name}"
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        parsed = msgspec.convert(raw, _TomlLabelMap)
+        return msgspec.convert(raw, _TomlLabelMap)
     except OSError as error:
         raise LabelMapError(f"{path}: cannot be read ({error.strerror}), expected a label map in TOML.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise LabelMapError(f"{where}: {error}. See the README for the form of a label map.") from error
-    return _from_toml(parsed, vocabulary, path)
 
 
-def _from_toml(parsed: _TomlLabelMap, vocabulary: str, path: Path) -> LabelMap:
+def _from_toml(parsed: _TomlLabelMap, words: tuple[str, ...], path: Path) -> LabelMap:
     where = f"label map {path.name}"
-    words = _vocabulary_of(parsed.source, vocabulary, where)
     names = tuple(item.name for item in parsed.classes)
     spare = distinct_colors(len(names))
     try:

@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from segdata.errors import OptionError, SourceError
-from segdata.formats.files import PICTURE_SUFFIXES
+from segdata.errors import ImageRefused, OptionError, SourceError
+from segdata.formats.files import PICTURE_SUFFIXES, read_regular
+from segdata.formats.mat import read_mat_numbers
 from segdata.hashing import unit_hash
 from segdata.records import SPLITS
 
@@ -23,6 +24,8 @@ class SplitKey(msgspec.Struct, frozen=True):
     group: str
     image: str
     image_sha256: str
+    source_sha256: str | None = None
+    crop: tuple[int, int, int, int] | None = None
 
 
 def order_key(sample_id: str) -> bytes:
@@ -39,7 +42,8 @@ def amount(value: float | int, total: int, what: str) -> int:
 
 
 def components(samples: Sequence[SplitKey]) -> list[int]:
-    """For each sample the number of its component: samples of one group, or with byte-identical images, share one.
+    """For each sample the number of its component: samples of one group, or with byte-identical images or raw photos
+    (of which they are crops), share one.
 
     Union-find; a component's number is the smallest position in it.
     """
@@ -53,7 +57,8 @@ def components(samples: Sequence[SplitKey]) -> list[int]:
 
     first: dict[tuple[str, str], int] = {}
     for i, sample in enumerate(samples):
-        for key in (("group", sample.group), ("image", sample.image_sha256)):
+        pictures = {sample.image_sha256, sample.source_sha256 or sample.image_sha256}
+        for key in (("group", sample.group), *(("image", sha256) for sha256 in sorted(pictures))):
             a, b = sorted((root(first.setdefault(key, i)), root(i)))
             parent[b] = a
     return [root(i) for i in range(len(samples))]
@@ -137,54 +142,69 @@ def _name_key(sample: SplitKey) -> tuple[str, str, str]:
 
 
 def by_lists(
-    samples: Sequence[SplitKey], lists: Mapping[str, Iterable[str]]
+    samples: Sequence[SplitKey], groups: Sequence[str], lists: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, list[int]], list[str], list[str]]:
-    """Positions by split in the lists' order, listed names without a sample, and ids of samples in no list.
+    """Positions by split in the lists' order, listed names without a sample, and ids of samples in no list (for crops
+    those of their photos).
 
-    A listed name is an id, a photo's path or file name, or such a file name without suffix; of a line "image mask"
-    the first part counts. SourceError where a sample stands in two lists, or a name fits several samples.
+    A listed name is an id, one of ``groups`` (the groups' own names: all of its samples), the end of a photo's path,
+    or such an end without suffix; of a line "image mask" the first part counts. SourceError where a sample stands in
+    two lists, or a name fits several samples.
     """
-    positions = _positions_by_name(samples)
+    known = _Names(samples, groups)
     sides: dict[str, list[int]] = {split: [] for split in SPLITS}
     side_of: dict[int, str] = {}
     missing: list[str] = []
     for split, names in lists.items():
         for name in names:
-            i = _find(name, positions, samples)
-            if i is None:
+            found = known.find(name)
+            if not found:
                 missing.append(name)
-            elif side_of.setdefault(i, split) != split:
-                raise SourceError(f"--list {split}: {name!r} stands in the list of {side_of[i]} too, expected one.")
-            elif i not in sides[split][-1:] and side_of[i] == split:
-                sides[split].append(i)
+            for i in found:
+                if side_of.setdefault(i, split) != split:
+                    raise SourceError(f"--list {split}: {name!r} stands in the list of {side_of[i]} too, expected one.")
+            sides[split] += found
     sides = {split: list(dict.fromkeys(found)) for split, found in sides.items()}
-    return sides, missing, [sample.id for i, sample in enumerate(samples) if i not in side_of]
+    left = [sample.id if sample.crop is None else groups[i] for i, sample in enumerate(samples) if i not in side_of]
+    return sides, missing, list(dict.fromkeys(left))
 
 
-def _positions_by_name(samples: Sequence[SplitKey]) -> dict[str, list[int]]:
-    positions: dict[str, list[int]] = {}
-    for i, sample in enumerate(samples):
-        path = PurePosixPath(sample.image)
-        for name in {sample.image, path.name, path.stem}:
-            positions.setdefault(name, []).append(i)
-    return positions | {sample.id: [i] for i, sample in enumerate(samples)}  # an id means that sample alone
+class _Names:
+    """The positions of samples by whatever a list may call them."""
+
+    def __init__(self, samples: Sequence[SplitKey], groups: Sequence[str]) -> None:
+        self._samples = samples
+        self._groups = groups
+        self._by_key: dict[str, list[int]] = {}  # by id and by group
+        self._by_path: dict[str, list[int]] = {}
+        for i, sample in enumerate(samples):
+            for key in {sample.id, groups[i]}:
+                self._by_key.setdefault(key, []).append(i)
+            for end in {*_ends(sample.image), PurePosixPath(sample.image).stem}:
+                self._by_path.setdefault(end, []).append(i)
+
+    def find(self, line: str) -> list[int]:
+        """The samples that a list's line names; of "image mask" the longest beginning that fits."""
+        words = line.split(" ")
+        for count in range(len(words), 0, -1):
+            name = " ".join(words[:count]).replace("\\", "/")
+            path = PurePosixPath(name)
+            stem = path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
+            for candidate in (name, *_ends(name), stem):
+                found = self._by_key.get(candidate, []) or self._by_path.get(candidate, [])
+                whole_group = {self._groups[i] for i in found} == {candidate}
+                if len(found) > 1 and not whole_group:
+                    ids = ", ".join(self._samples[i].id for i in found[:3])
+                    raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
+                if found:
+                    return found
+        return []
 
 
-def _find(line: str, positions: Mapping[str, list[int]], samples: Sequence[SplitKey]) -> int | None:
-    words = line.split(" ")
-    for name in (
-        " ".join(words[:count]) for count in range(len(words), 0, -1)
-    ):  # of "image mask" the longest that fits
-        path = PurePosixPath(name.replace("\\", "/"))
-        stem = path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
-        for candidate in (name, path.name, stem):
-            found = positions.get(candidate, [])
-            if len(found) > 1:
-                ids = ", ".join(samples[i].id for i in found[:3])
-                raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
-            if found:
-                return found[0]
-    return None
+def _ends(path: str) -> list[str]:
+    """``a/b/c.jpg``, ``b/c.jpg``, ``c.jpg``."""
+    parts = PurePosixPath(path).parts
+    return ["/".join(parts[at:]) for at in range(len(parts))]
 
 
 def straddling(samples: Sequence[SplitKey], sides: Mapping[str, Sequence[int]]) -> list[list[str]]:
@@ -202,9 +222,17 @@ def straddling(samples: Sequence[SplitKey], sides: Mapping[str, Sequence[int]]) 
 
 
 def read_list(path: os.PathLike[str]) -> list[str]:
-    """The lines of a list file, blank ones left out. SourceError where it is not UTF-8 text."""
+    """The lines of a list file, blank ones left out; of a ``.mat`` file its numbers, as PFCN names photos (``00042``).
+
+    SourceError where it is neither.
+    """
+    where = f"--list {os.fspath(path)}"
     try:
+        if os.fspath(path).lower().endswith(".mat"):
+            return [f"{number:05d}" for number in read_mat_numbers(read_regular(Path(path)))]
         with open(path, encoding="utf-8-sig") as file:
             return [line.strip() for line in file if line.strip()]
+    except ImageRefused as error:
+        raise SourceError(f"{where}: {error.detail}, expected a matrix of numbers.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"--list {os.fspath(path)}: {error}, expected a text file with a name per line.") from error
+        raise SourceError(f"{where}: {error}, expected a text file with a name per line.") from error

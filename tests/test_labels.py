@@ -78,6 +78,7 @@ VOCABULARY_OF = {
     "humanparsing": "humanparsing",
     "lip": "lip",
     "parts5": "humanparsing",
+    "voc": "voc",
     "voc_person": "voc",
 }
 
@@ -100,7 +101,7 @@ def small_map(**changes: object) -> LabelMap:
 
 
 def test_the_built_in_maps_are_the_documented_ones() -> None:
-    assert known_label_maps() == ("binary", "humanparsing", "lip", "parts5", "voc_person")
+    assert known_label_maps() == ("binary", "humanparsing", "lip", "parts5", "voc", "voc_person")
 
 
 def test_humanparsing_keeps_its_18_classes_in_order() -> None:
@@ -163,7 +164,7 @@ def test_without_a_vocabulary_the_first_one_is_meant() -> None:
     assert label_map("binary", "") == label_map("binary", "humanparsing")
 
 
-@pytest.mark.parametrize(("name", "vocabulary"), [("parts5", "lip"), ("lip", "humanparsing"), ("voc_person", "mask")])
+@pytest.mark.parametrize(("name", "vocabulary"), [("parts5", "voc"), ("lip", "humanparsing"), ("voc_person", "mask")])
 def test_a_built_in_map_refuses_the_ids_of_another_dataset(name: str, vocabulary: str) -> None:
     with pytest.raises(LabelMapError, match=f"is made from .* not from {vocabulary} ids"):
         label_map(name, vocabulary)

@@ -95,7 +95,7 @@ def test_by_lists_splits_what_is_listed_and_tells_the_rest(samples: list[SplitKe
         split: [sample.id for sample, side in zip(samples, where, strict=True) if side == split]
         for split in ("train", "test")
     }
-    sides, missing, unlisted = by_lists(samples, lists)
+    sides, missing, unlisted = by_lists(samples, [s.group for s in samples], lists)
     assert {split: [samples[i].id for i in sides[split]] for split in lists} == lists
     assert missing == []
     assert unlisted == [sample.id for sample, side in zip(samples, where, strict=True) if side == "none"]
@@ -345,47 +345,49 @@ LISTED = [key("001", "p", folder="a"), key("002", "p", folder="b"), key("with sp
     ],
 )
 def test_a_line_may_be_an_id_a_file_name_a_path_or_image_and_mask(line: str) -> None:
-    sides, missing, _ = by_lists(LISTED, {"test": [line]})
+    sides, missing, _ = by_lists(LISTED, [s.group for s in LISTED], {"test": [line]})
     assert sides["test"] == [1]
     assert missing == []
 
 
 @pytest.mark.parametrize("line", ["with space", "with space.jpg", "a/with space.jpg"])
 def test_a_name_may_hold_a_space(line: str) -> None:
-    assert by_lists(LISTED, {"test": [line]})[0]["test"] == [2]
+    assert by_lists(LISTED, [s.group for s in LISTED], {"test": [line]})[0]["test"] == [2]
 
 
 def test_a_dot_in_a_name_is_no_suffix() -> None:
-    assert by_lists(LISTED, {"test": ["v1.2"]})[0]["test"] == [3]
+    assert by_lists(LISTED, [s.group for s in LISTED], {"test": ["v1.2"]})[0]["test"] == [3]
 
 
 def test_the_order_of_the_lists_is_kept_and_repeats_are_not() -> None:
-    sides, _, unlisted = by_lists(LISTED, {"train": ["v1.2", "001", "v1.2.jpg"], "validation": ["002"]})
+    sides, _, unlisted = by_lists(
+        LISTED, [s.group for s in LISTED], {"train": ["v1.2", "001", "v1.2.jpg"], "validation": ["002"]}
+    )
     assert sides == {"train": [3, 0], "validation": [1], "test": []}
     assert unlisted == ["with space"]
 
 
 def test_listed_names_without_a_sample_are_told() -> None:
-    sides, missing, _ = by_lists(LISTED, {"train": ["003", "001"], "test": ["x/004.jpg"]})
+    sides, missing, _ = by_lists(LISTED, [s.group for s in LISTED], {"train": ["003", "001"], "test": ["x/004.jpg"]})
     assert missing == ["003", "x/004.jpg"]
     assert sides["train"] == [0]
 
 
 def test_a_sample_in_two_lists_is_refused() -> None:
     with pytest.raises(SourceError, match=r"--list test: 'a/001.jpg' stands in the list of train too"):
-        by_lists(LISTED, {"train": ["001"], "test": ["002", "a/001.jpg"]})
+        by_lists(LISTED, [s.group for s in LISTED], {"train": ["001"], "test": ["002", "a/001.jpg"]})
 
 
 def test_a_name_of_several_samples_is_refused() -> None:
     samples = [key("1", folder="a"), SplitKey("2", "2", "b/1.jpg", "h")]
     with pytest.raises(SourceError, match=r"'1.jpg' fits several samples \(1, 2\), expected one. List ids"):
-        by_lists(samples, {"test": ["1.jpg"]})
-    assert by_lists(samples, {"test": ["b/1.jpg"]})[0]["test"] == [1]
+        by_lists(samples, [s.group for s in samples], {"test": ["1.jpg"]})
+    assert by_lists(samples, [s.group for s in samples], {"test": ["b/1.jpg"]})[0]["test"] == [1]
 
 
 def test_an_id_is_found_even_where_it_is_the_file_name_of_another_sample() -> None:
     samples = [SplitKey("1", "1", "a/x.jpg", "h1"), SplitKey("2", "2", "b/1.jpg", "h2")]
-    assert by_lists(samples, {"test": ["1"]})[0]["test"] == [0]
+    assert by_lists(samples, [s.group for s in samples], {"test": ["1"]})[0]["test"] == [0]
 
 
 def test_a_list_file_may_have_a_bom_blank_lines_and_windows_ends(tmp_path: Path) -> None:
@@ -402,7 +404,9 @@ def test_a_list_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> No
 
 def test_names_with_spaces_are_read_by_their_longest_fit() -> None:
     samples = [SplitKey("a0", "a0", "a0.jpg", "h1"), SplitKey("a0 copy", "b", "a0 copy.jpg", "h2")]
-    assert by_lists(samples, {"train": ["a0 copy.jpg a0 copy.png"], "test": ["a0.jpg a0.png"]})[0] == {
+    assert by_lists(
+        samples, [s.group for s in samples], {"train": ["a0 copy.jpg a0 copy.png"], "test": ["a0.jpg a0.png"]}
+    )[0] == {
         "train": [1],
         "validation": [],
         "test": [0],

@@ -17,14 +17,20 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this 
 Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; one per core where left out.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Labels = Annotated[
-    str, typer.Option("--labels", help="Label map: binary, parts5, humanparsing, voc_person, lip, or a FILE.toml.")
+    str,
+    typer.Option(
+        "--labels",
+        help="Label map that fits the source: binary, parts5, humanparsing, lip, voc, voc_person, or a FILE.toml.",
+    ),
 ]
 Name = Annotated[
     str | None, typer.Option("--name", help="Name of the dataset in snake_case; the source's where left out.")
 ]
 MaxRejected = Annotated[float, typer.Option("--max-rejected", help="Fail where a larger share of samples is rejected.")]
 CopyImages = Annotated[bool, typer.Option("--copy-images", help="Copy the photos into the folder, untouched.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List and pair only: decode nothing, write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="List, pair and read annotations only: decode no picture, write nothing.")
+]
 Split = Annotated[
     str | None, typer.Option("--split", help="train, validation or test; the first there is if left out.")
 ]

@@ -6,6 +6,7 @@ reaches it unchecked.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -59,7 +60,9 @@ def area(rle: Rle) -> int:
 
 def decoded(rle: Rle) -> Pixels:
     """(H, W) uint8 of 0 and 1, column by column in memory."""
-    pixels: Pixels = pycoco.decode(rle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its array class is older than NumPy 2
+        pixels: Pixels = pycoco.decode(rle)
     return pixels
 
 

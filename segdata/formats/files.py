@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,7 @@ class Pictures:
     ignored: dict[str, int] = field(default_factory=dict)
 
 
-def list_pictures(folder: Path) -> Pictures:
+def list_pictures(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> Pictures:
     """The files of a folder whose suffix is a picture's, in any letter case, sorted; hidden files and folders are not.
 
     SourceError where the folder does not exist.
@@ -93,7 +93,7 @@ def list_pictures(folder: Path) -> Pictures:
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}, expected a folder of pictures.") from error
     for name in entries:
-        kind = _passed_over(folder, name)
+        kind = _passed_over(folder, name, suffixes)
         if kind:
             ignored[kind] = ignored.get(kind, 0) + 1
         elif _is_utf8(name):
@@ -103,14 +103,28 @@ def list_pictures(folder: Path) -> Pictures:
     return Pictures(names, bad_names, ignored)
 
 
-def _passed_over(folder: Path, name: str) -> str:
+def _passed_over(folder: Path, name: str, suffixes: Collection[str]) -> str:
     """Why a directory entry is no picture, as a word for the report; empty for one that may be."""
     suffix = os.path.splitext(name)[1].lower()
     if name.startswith("."):
         return "hidden"
-    if suffix not in PICTURE_SUFFIXES:
+    if suffix not in suffixes:
         return "folder" if (folder / name).is_dir() else (suffix if _is_utf8(suffix) else "") or "no suffix"
     return ""
+
+
+def list_folders(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders in a folder, sorted, and those that UTF-8 cannot hold; no hidden ones, no links to folders.
+
+    SourceError where the folder does not exist.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise SourceError(f"{folder}: {error.strerror}, expected a folder.") from error
+    shown = sorted(name for name in found if not name.startswith("."))
+    return [name for name in shown if _is_utf8(name)], [name for name in shown if not _is_utf8(name)]
 
 
 def _is_utf8(name: str) -> bool:

@@ -9,6 +9,27 @@ from segdata.formats.files import Pictures, key_of, printable
 
 
 @dataclass(frozen=True)
+class Affix:
+    """What a file's stem has before and behind the name that a photo and its label share."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def fits(self, stem: str) -> bool:
+        """Whether a stem has both, and a name between them."""
+        return (
+            len(stem) > len(self.prefix + self.suffix) and stem.startswith(self.prefix) and stem.endswith(self.suffix)
+        )
+
+    def name(self, stem: str) -> str:
+        """The stem without them."""
+        return stem.removeprefix(self.prefix).removesuffix(self.suffix)
+
+
+NO_AFFIX = Affix()
+
+
+@dataclass(frozen=True)
 class Pairing:
     """``pairs`` of (image name, label name) sorted by image name; ``unpaired`` as (file name, reason, detail)."""
 
@@ -16,21 +37,23 @@ class Pairing:
     unpaired: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def pair_by_stem(images: Pictures, labels: Pictures, label_suffix: str = "") -> Pairing:
-    """Match ``NAME.*`` of ``images`` with ``NAME + label_suffix + .*`` of ``labels``.
+def pair_by_stem(
+    images: Pictures, labels: Pictures, label_affix: Affix = NO_AFFIX, image_affix: Affix = NO_AFFIX
+) -> Pairing:
+    """Match ``NAME.*`` of ``images`` with ``NAME.*`` of ``labels``, each name with its affix around it.
 
-    The key is the stem in NFC with letter case folded. Two files with one key on one side are ambiguous: neither is
+    The key is the name in NFC with letter case folded. Two files with one key on one side are ambiguous: neither is
     used. Reasons: ``ambiguous``, ``no-mask``, ``no-image``, ``bad-name``.
     """
     unpaired = [
         (printable(name), "bad-name", "the file name is not UTF-8; rename it")
         for name in images.bad_names + labels.bad_names
     ]
-    image_by_key, doubled_images = _by_key(images.names, "")
-    label_by_key, doubled_labels = _by_key(labels.names, label_suffix)
+    image_by_key, doubled_images = _by_key(images.names, image_affix)
+    label_by_key, doubled_labels = _by_key(labels.names, label_affix)
     unpaired += doubled_images + doubled_labels
-    doubled = {key_of(_stem(name)): detail for name, _, detail in doubled_images}
-    doubled |= {key_of(_stem(name).removesuffix(label_suffix)): detail for name, _, detail in doubled_labels}
+    doubled = {_key(name, image_affix): detail for name, _, detail in doubled_images}
+    doubled |= {_key(name, label_affix): detail for name, _, detail in doubled_labels}
     pairs = []
     for key, image in image_by_key.items():
         if key in label_by_key:
@@ -38,12 +61,14 @@ def pair_by_stem(images: Pictures, labels: Pictures, label_suffix: str = "") -> 
         elif key in doubled:
             unpaired.append((image, "ambiguous", doubled[key]))
         else:
-            unpaired.append((image, "no-mask", f"no mask named {_stem(image)}{label_suffix}.* for this photo"))
+            wanted = image_affix.name(_stem(image))
+            wanted = f"{label_affix.prefix}{wanted}{label_affix.suffix}"
+            unpaired.append((image, "no-mask", f"no mask named {wanted}.* for this photo"))
     for key, label in label_by_key.items():
         if key in doubled:
             unpaired.append((label, "ambiguous", doubled[key]))
         elif key not in image_by_key:
-            wanted = _stem(label).removesuffix(label_suffix)
+            wanted = f"{image_affix.prefix}{label_affix.name(_stem(label))}{image_affix.suffix}"
             unpaired.append((label, "no-image", f"no photo named {wanted}.* for this mask"))
     return Pairing(sorted(pairs), sorted(unpaired))
 
@@ -52,11 +77,15 @@ def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
-def _by_key(names: list[str], suffix: str) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+def _key(name: str, affix: Affix) -> str:
+    return key_of(affix.name(_stem(name)))
+
+
+def _by_key(names: list[str], affix: Affix) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
     """File name by key, and those left out since they share a key."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(key_of(_stem(name).removesuffix(suffix)), []).append(name)
+        groups.setdefault(_key(name, affix), []).append(name)
     single = {key: group[0] for key, group in groups.items() if len(group) == 1}
     doubled = [
         (name, "ambiguous", f"{' and '.join(map(repr, group))} have one name but for suffix or letter case; keep one")

@@ -187,6 +187,18 @@ def read_label(data: bytes) -> Label:
     return Label(values, lossy, white, palette)
 
 
+def read_ids(data: bytes) -> npt.NDArray[Any]:
+    """The (H, W) ids of a raw label. ImageRefused as in ``read_label``, and for one that was saved lossily."""
+    return lossless(read_label(data))
+
+
+def lossless(label: Label) -> npt.NDArray[Any]:
+    """The (H, W) ids of a label that was not saved lossily; ImageRefused(``lossy-mask``) otherwise."""
+    if label.lossy:
+        raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use lossless labels, such as PNG")
+    return label.values
+
+
 def _refuse_turn(picture: Image.Image, data: bytes) -> None:
     if _orientation(picture, data) != 1:
         raise ImageRefused("mask-exif", "a label with an EXIF turn of its own. Turn its pixels and save it without")
@@ -280,3 +292,25 @@ def binary_ids(label: Label, threshold: int | None) -> Pixels:
         f"{len(found)} values ({shown}), expected 0 and 1 or 0 and 255; the mask {why}. "
         "Pass --threshold 128 to cut it, or --kind index for ids",
     )
+
+
+def read_alpha(data: bytes) -> npt.NDArray[Any]:
+    """(H, W) uint8 or uint16: the alpha channel of a PNG, or the values of a grey picture that has none.
+
+    ImageRefused(``matte-mode``) for colours without alpha, and as ``read_label``.
+    """
+    if not data.startswith(PNG_MAGIC) or header(data).channels not in (2, 4):
+        return alpha_values(read_label(data))
+    png_chunks(data)
+    found = header(data)
+    check_pixels(found.height, found.width)
+    if b"eXIf" in data or b"exif" in data:
+        _refuse_turn(_open(data), data)
+    pixels: npt.NDArray[Any] = imdecode(data, cv2.IMREAD_UNCHANGED, found)
+    return np.ascontiguousarray(pixels[:, :, -1])  # OpenCV makes four channels of grey with alpha
+
+
+def cut_alpha(alpha: npt.NDArray[Any], threshold: float) -> Pixels:
+    """(H, W) uint8 of 0 and 1: where alpha, as a share of its type's maximum, is at least ``threshold``."""
+    cut: Pixels = (alpha >= threshold * np.iinfo(alpha.dtype).max).astype(np.uint8)
+    return cut

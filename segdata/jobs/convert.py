@@ -40,7 +40,7 @@ from segdata.transforms.resize import FitToPhoto, resize_nearest, resize_smooth
 OWNED = r"(masks|mattes|images)/[^/]+\.(png|jpg)|samples\.jsonl|rejected\.jsonl"
 RawIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _CHUNK = 16
-_NOT_COUNTED = ("empty", "no-image", "no-suffix")  # listed, but nothing to train on was lost that one has
+_NOT_COUNTED = ("empty", "no-image", "no-prefix", "no-suffix")  # listed, but nothing to train on was lost that one has
 
 
 @dataclass(frozen=True)

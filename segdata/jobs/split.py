@@ -164,7 +164,7 @@ def _assign(
     keys: list[SplitKey], groups: list[str], options: SplitOptions, lists: Mapping[str, Path]
 ) -> tuple[dict[str, list[int]], list[str], list[str]]:
     if options.method == "listed":
-        return splits.by_lists(keys, {name: splits.read_list(path) for name, path in lists.items()})
+        return splits.by_lists(keys, groups, {name: splits.read_list(path) for name, path in lists.items()})
     if options.method == "ordered":
         return splits.by_order(keys, options.test, options.validation), [], []
     return splits.by_hash(keys, groups, options.test, options.validation, options.salt), [], []

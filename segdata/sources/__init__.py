@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from segdata.formats import files, pairing
 from segdata.formats.coco_json import Annotation
 from segdata.formats.files import Pictures
+from segdata.formats.pairing import NO_AFFIX, Affix
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
 
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SOURCES: dict[str, str] = {
+    "aisegment": "segdata.sources.aisegment:AISegment",
+    "coco": "segdata.sources.coco:Coco",
     "humanparsing": "segdata.sources.humanparsing:HumanParsing",
+    "lip": "segdata.sources.lip:Lip",
     "pairs": "segdata.sources.pairs:Pairs",
+    "pfcn": "segdata.sources.pfcn:Pfcn",
+    "voc": "segdata.sources.voc:Voc",
 }
 
 
@@ -57,12 +64,20 @@ class RawLabel:
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
-def paired(photos: Pictures, labels: Pictures, image_folder: str, label_folder: str, label_suffix: str = "") -> Found:
+def paired(
+    photos: Pictures,
+    labels: Pictures,
+    image_folder: str,
+    label_folder: str,
+    label_affix: Affix = NO_AFFIX,
+    photo_affix: Affix = NO_AFFIX,
+) -> Found:
     """Samples from two listings, paired by file stem: the id is the photo's stem, and each photo its own group.
 
-    ``image_folder`` and ``label_folder`` (empty, or ending in a slash) go before the names in the entries.
+    ``image_folder`` and ``label_folder`` (empty, or ending in a slash) go before the names in the entries. An affix is
+    what a stem has around the name that photo and label share.
     """
-    found = pairing.pair_by_stem(photos, labels, label_suffix)
+    found = pairing.pair_by_stem(photos, labels, label_affix, photo_affix)
     entries = [
         Entry(id=key, group=key, image=image_folder + photo, label=label_folder + label)
         for photo, label in found.pairs
@@ -71,6 +86,52 @@ def paired(photos: Pictures, labels: Pictures, image_folder: str, label_folder: 
     rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
     entries.sort(key=lambda entry: entry.id)
     return Found(entries, rejected, dict(Counter(photos.ignored) + Counter(labels.ignored)))
+
+
+def joined(parts: Mapping[str, Found]) -> Found:
+    """One listing of several folders' (``parts``, by the folder's path), with ids by ``sample_ids``.
+
+    What was rejected is named by its folder too.
+    """
+    entries = [entry for found in parts.values() for entry in found.entries]
+    ids, doubled = sample_ids([entry.image for entry in entries])
+    named = [msgspec.structs.replace(entry, id=ids[entry.image]) for entry in entries if entry.image in ids]
+    rejected = [
+        msgspec.structs.replace(line, id=f"{folder}/{line.id}")
+        for folder, found in parts.items()
+        for line in found.rejected
+    ]
+    ignored: Counter[str] = sum((Counter(found.ignored) for found in parts.values()), Counter())
+    return Found(sorted(named, key=lambda entry: entry.id), rejected + doubled, dict(ignored))
+
+
+def sample_ids(images: Iterable[str]) -> tuple[dict[str, str], list[RejectedLine]]:
+    """Ids by photo's path: its stem where no other photo has that, else the whole path with dashes.
+
+    Paths that would share an id all the same are ambiguous, and rejected.
+    """
+    by_stem: dict[str, list[str]] = {}
+    for image in images:
+        by_stem.setdefault(files.key_of(PurePosixPath(image).stem), []).append(image)
+    ids = {}
+    for same in by_stem.values():
+        for image in same:
+            path = PurePosixPath(image)
+            ids[image] = files.safe_id(path.stem if len(same) == 1 else "-".join(path.with_suffix("").parts))
+    sharing: dict[str, list[str]] = {}
+    for image, name in ids.items():
+        sharing.setdefault(files.key_of(name), []).append(image)
+    doubled = [
+        RejectedLine(
+            id=image,
+            reason="ambiguous",
+            detail=f"{' and '.join(map(repr, same))} have one name but for suffix or letter case; keep one",
+        )
+        for same in sharing.values()
+        if len(same) > 1
+        for image in same
+    ]
+    return {image: name for image, name in ids.items() if len(sharing[files.key_of(name)]) == 1}, doubled
 
 
 class Source(Protocol):

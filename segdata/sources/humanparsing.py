@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from segdata.errors import ImageRefused, OptionError
+from segdata.errors import OptionError
 from segdata.formats import files, raw_pictures
 from segdata.labels import LabelMap
 from segdata.records import is_inside
@@ -49,7 +49,4 @@ class HumanParsing:
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0...17; a label that was saved as JPEG is refused, since its ids are lost."""
-        label = raw_pictures.read_label(files.read_regular(self.root / entry.label))
-        if label.lossy:
-            raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use the PNG labels")
-        return RawLabel(label.values)
+        return RawLabel(raw_pictures.read_ids(files.read_regular(self.root / entry.label)))

@@ -1,5 +1,5 @@
 """Anybody's folders: photos in one, masks or mattes of the same names in another (or in the same one, with a
-suffix).
+prefix or suffix).
 """
 
 from __future__ import annotations
@@ -7,22 +7,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segdata.errors import ImageRefused, OptionError
-from segdata.formats import files, raw_pictures
-from segdata.formats.files import Pictures
+from segdata.errors import OptionError
+from segdata.formats import files, mat, raw_pictures
+from segdata.formats.files import PICTURE_SUFFIXES, Pictures
+from segdata.formats.pairing import NO_AFFIX, Affix
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
 from segdata.sources import Entry, Found, RawLabel, paired
 
 KINDS = ("binary", "index", "matte")
+_MASK_SUFFIXES = PICTURE_SUFFIXES | {".mat"}
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """``images/NAME.*`` beside ``masks/NAME + mask_suffix + .*``.
+    """``images/NAME.*`` beside ``masks/NAME.*``, each NAME with its prefix and suffix around it.
 
     ``kind`` binary: masks of exactly two values (0 and 1, or 0 and 255), or anything cut at ``threshold`` (in the
     mask's own values); index: ids that ``label_map`` reads; matte: grey alpha, kept as it is (``label_map`` is None).
+    ``mask_key`` is the matrix to read where masks are ``.mat`` files; their only one for None.
     """
 
     images: Path
@@ -31,6 +34,9 @@ class Pairs:
     kind: str = "binary"
     threshold: int | None = None
     mask_suffix: str = ""
+    mask_prefix: str = ""
+    image_prefix: str = ""
+    mask_key: str | None = None
     name: str = "pairs"
 
     def __post_init__(self) -> None:
@@ -38,10 +44,22 @@ class Pairs:
             raise OptionError(f"--kind {self.kind!r}: expected one of {', '.join(KINDS)}.")
         if self.threshold is not None and (self.kind != "binary" or not 1 <= self.threshold <= 65535):
             raise OptionError(f"--threshold {self.threshold}: expected 1 to 65535, and --kind binary.")
-        if self.images.resolve() == self.masks.resolve() and not self.mask_suffix:
+        if self._is_one_folder and self._mask == NO_AFFIX:
             raise OptionError(
-                "--images and --masks are one folder: say --mask-suffix, so that masks can be told apart."
+                "--images and --masks are one folder: say --mask-suffix or --mask-prefix, to tell masks apart."
             )
+
+    @property
+    def _is_one_folder(self) -> bool:
+        return self.images.resolve() == self.masks.resolve()
+
+    @property
+    def _mask(self) -> Affix:
+        return Affix(self.mask_prefix, self.mask_suffix)
+
+    @property
+    def _image(self) -> Affix:
+        return Affix(prefix=self.image_prefix)
 
     @property
     def image_root(self) -> Path:
@@ -54,37 +72,51 @@ class Pairs:
         return self.images, self.masks
 
     def options(self) -> dict[str, str | int | float | bool | None]:
-        """Kind, threshold, suffix and label map."""
+        """Kind, threshold, affixes and label map."""
         labels = self.label_map.name if self.label_map else None
-        return {"kind": self.kind, "threshold": self.threshold, "mask_suffix": self.mask_suffix, "labels": labels}
+        return {
+            "kind": self.kind,
+            "threshold": self.threshold,
+            "mask_suffix": self.mask_suffix,
+            "mask_prefix": self.mask_prefix,
+            "image_prefix": self.image_prefix,
+            "mask_key": self.mask_key,
+            "labels": labels,
+        }
 
     def find(self) -> Found:
         """Pairs by file stem; the id is the photo's stem, and each photo its own group."""
         photos = files.list_pictures(self.images)
-        if self.images.resolve() == self.masks.resolve():
-            masked = [name for name in photos.names if self._is_mask(name)]
-            photos = replace(photos, names=[name for name in photos.names if name not in set(masked)])
-            return paired(photos, Pictures(masked, []), "", "", self.mask_suffix)
-        masks = files.list_pictures(self.masks)
-        others = [name for name in masks.names if not self._is_mask(name)]
-        masks = replace(masks, names=[name for name in masks.names if self._is_mask(name)])
-        found = paired(photos, masks, "", "", self.mask_suffix)
-        detail = f"the mask's name does not end in --mask-suffix {self.mask_suffix}"
-        return replace(
-            found,
-            rejected=found.rejected + [RejectedLine(id=name, reason="no-suffix", detail=detail) for name in others],
-        )
-
-    def _is_mask(self, name: str) -> bool:
-        return Path(name).stem.endswith(self.mask_suffix)
+        if self._is_one_folder:
+            all_files = files.list_pictures(self.masks, _MASK_SUFFIXES)
+            masks = Pictures([name for name in all_files.names if self._mask.fits(Path(name).stem)], [])
+            photos = replace(photos, names=[name for name in photos.names if name not in set(masks.names)])
+        else:
+            masks = files.list_pictures(self.masks, _MASK_SUFFIXES)
+        photos, others = _only(photos, self._image, "no-prefix", "--image-prefix")
+        masks, more = _only(masks, self._mask, "no-suffix", "--mask-prefix or --mask-suffix")
+        found = paired(photos, masks, "", "", self._mask, self._image)
+        return replace(found, rejected=found.rejected + others + more)
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
-        label = raw_pictures.read_label(files.read_regular(self.masks / entry.label))
+        data = files.read_regular(self.masks / entry.label)
+        if entry.label.lower().endswith(".mat"):
+            label = mat.read_mat_label(data, self.mask_key)
+        else:
+            label = raw_pictures.read_label(data)
         if self.kind == "matte":
             return RawLabel(raw_pictures.alpha_values(label))
         if self.kind == "binary":
             return RawLabel(raw_pictures.binary_ids(label, self.threshold))
-        if label.lossy:
-            raise ImageRefused("lossy-mask", "ids saved as JPEG cannot be restored; use lossless masks")
-        return RawLabel(label.values)
+        return RawLabel(raw_pictures.lossless(label))
+
+
+def _only(pictures: Pictures, affix: Affix, reason: str, option: str) -> tuple[Pictures, list[RejectedLine]]:
+    """The pictures whose names have the affix, and lines for those that have not."""
+    fitting = [name for name in pictures.names if affix.fits(Path(name).stem)]
+    detail = f"the name does not fit {option} {affix.prefix}NAME{affix.suffix}"
+    others = [
+        RejectedLine(id=name, reason=reason, detail=detail) for name in pictures.names if name not in set(fitting)
+    ]
+    return replace(pictures, names=fitting), others

@@ -128,6 +128,7 @@ class FitToPhoto:
             raise ImageRefused("size-mismatch", f"{found}, expected one size (the shapes differ too)")
         if not self.resize:
             raise ImageRefused(
-                "size-mismatch", f"{found}, expected one size; --resize-masks resizes masks of the photo's shape"
+                "size-mismatch",
+                f"{found}, expected one size; `convert pairs --resize-masks` resizes masks of the photo's shape",
             )
         return resize_smooth(values, height, width) if smooth else resize_nearest(values, height, width)

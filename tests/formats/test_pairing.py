@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segdata.formats.files import Pictures
-from segdata.formats.pairing import Pairing, pair_by_stem
+from segdata.formats.pairing import Affix, Pairing, pair_by_stem
 
 
 def pair(images: list[str], labels: list[str], suffix: str = "") -> Pairing:
-    return pair_by_stem(Pictures(sorted(images), []), Pictures(sorted(labels), []), suffix)
+    return pair_by_stem(Pictures(sorted(images), []), Pictures(sorted(labels), []), Affix(suffix=suffix))
 
 
 def reasons(found: Pairing) -> list[tuple[str, str]]:

@@ -1,0 +1,265 @@
+"""COCO instances (Lin et al. 2014), and every dataset that is annotated in its format: one JSON, a folder of images."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from segdata.errors import ImageRefused, OptionError, SourceError, did_you_mean
+from segdata.formats import coco_json, coco_masks, files
+from segdata.formats.coco_json import Annotation, Image, Instances, Problem
+from segdata.formats.images import check_pixels
+from segdata.labels import IGNORE_INDEX, LabelMap
+from segdata.records import RejectedLine, is_inside
+from segdata.sources import Entry, Found, RawLabel, sample_ids
+
+CROWDS = ("exclude", "ignore", "include")
+_MAX_CATEGORIES = 254  # raw ids 1...254; 0 is background and 255 ignored
+
+
+@dataclass(frozen=True)
+class Coco:
+    """Annotations of ``categories`` (by name) in ``images``; the raw id of the i-th category is i + 1.
+
+    A crowd (``iscrowd`` 1) becomes 255 where nothing else is (``ignore``), an object like others (``include``) or
+    nothing (``exclude``), and never covers another object. Where objects of several categories overlap, the one with
+    fewer pixels lies on top; of equal ones that with the smaller id. Objects of fewer than ``min_area`` pixels are left
+    out; with ``drop_empty`` so are images in which no object is left.
+    """
+
+    annotations: Path
+    images: Path
+    label_map: LabelMap
+    categories: tuple[str, ...] = ("person",)
+    crowd: str = "ignore"
+    min_area: int = 0
+    drop_empty: bool = False
+    name: str = "coco"
+
+    def __post_init__(self) -> None:
+        if self.crowd not in CROWDS:
+            raise OptionError(f"--crowd {self.crowd!r}: expected one of {', '.join(CROWDS)}.")
+        if self.min_area < 0:
+            raise OptionError(f"--min-area {self.min_area}: expected a number of pixels.")
+        if not 1 <= len(set(self.categories)) == len(self.categories) <= _MAX_CATEGORIES:
+            raise OptionError(f"--category {', '.join(self.categories)}: expected 1 to 254 different names.")
+
+    @property
+    def image_root(self) -> Path:
+        """The folder of images."""
+        return self.images
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The file and the folder."""
+        return self.annotations, self.images
+
+    def options(self) -> dict[str, str | int | float | bool | None]:
+        """All but the paths."""
+        return {
+            "categories": ", ".join(self.categories),
+            "crowd": self.crowd,
+            "min_area": self.min_area,
+            "empty": "drop" if self.drop_empty else "keep",
+            "labels": self.label_map.name,
+        }
+
+    def find(self) -> Found:
+        """Every image of the file, with its annotations; segmentations are not read yet.
+
+        The id is the file name's stem where no other image has it, the group the video's id or else the image's.
+        """
+        if not self.images.is_dir():
+            raise SourceError(f"{self.images}: no such folder, expected the images of {self.annotations}.")
+        instances = coco_json.read_instances(self.annotations)
+        chosen = _choose(instances, self._raw_ids(instances))
+        listed = {image.file_name for image in instances.images}
+        others = sum(name not in listed for name in files.list_pictures(self.images).names)
+        entries, rejected = self._entries(instances, chosen)
+        ignored = {"photos that the file does not list": others} if others else {}
+        return Found(entries, chosen.rejected + rejected, ignored)
+
+    def _raw_ids(self, instances: Instances) -> dict[int, int]:
+        """Raw id by category id; 0 for categories that are not wanted."""
+        names = [category.name for category in instances.categories]
+        for name in self.categories:
+            if names.count(name) != 1:
+                found = f"{names.count(name)} categories" if name in names else "no category"
+                hint = did_you_mean(name, names)
+                raise SourceError(f"{self.annotations}: {found} named {name!r}, expected one.{hint}")
+        raw = {name: i for i, name in enumerate(self.categories, 1)}
+        ids = {category.id: raw.get(category.name, 0) for category in instances.categories}
+        if len(ids) < len(names):
+            raise SourceError(f"{self.annotations}: two categories have one id, expected different ids.")
+        return ids
+
+    def _entries(self, instances: Instances, chosen: _Chosen) -> tuple[list[Entry], list[RejectedLine]]:
+        times = Counter(image.id for image in instances.images)
+        paths = Counter(_path(image) for image in instances.images)
+        names, doubled = sample_ids(paths)
+        faults = {line.id: (line.reason, line.detail) for line in doubled}
+        faults |= {path: ("ambiguous", "two images have this file name") for path, count in paths.items() if count > 1}
+        folders = _Folders(self.images)
+        entries, rejected = [], []
+        for image in instances.images:
+            path = _path(image)
+            fault = _image_fault(image, times[image.id]) or faults.get(path) or folders.fault(path)
+            fault = fault or chosen.faults.get(image.id)
+            objects = chosen.objects.get(image.id, ())
+            if not fault and self.drop_empty and not objects:
+                fault = _EMPTY
+            if fault:
+                detail = f"image {image.id} ({files.printable(path)}): {fault[1]}"
+                rejected.append(RejectedLine(id=names.get(path, path), reason=fault[0], detail=detail))
+                continue
+            group = str(image.id) if image.video_id is None else f"video-{image.video_id}"
+            entries.append(
+                Entry(
+                    id=names[path],
+                    group=group,
+                    image=path,
+                    license=instances.licenses.get(image.license) if isinstance(image.license, int | str) else None,
+                    size=(image.height, image.width),
+                    objects=tuple(objects),
+                )
+            )
+        return entries, rejected
+
+    def annotate(self, entry: Entry) -> RawLabel:
+        """(H, W) raw ids: 0, the categories' from 1 on, and 255 where a crowd is ignored."""
+        crowds: list[_Shape] = []
+        shapes: list[_Shape] = []
+        for item in entry.objects:
+            try:
+                rle = coco_masks.rasterised(item.segmentation, *entry.size)
+            except ImageRefused as error:
+                where = f"annotation {item.id} of image {item.image_id}"
+                raise ImageRefused(error.reason, f"{where}: {error.detail}") from error
+            shape = _Shape(-coco_masks.area(rle), -item.id, item.category_id, rle)
+            if item.iscrowd:
+                crowds.append(shape)
+            elif -shape.minus_area >= self.min_area:
+                shapes.append(shape)
+        mask = np.zeros(entry.size, np.uint8, order="F")  # as pycocotools' own masks lie in memory
+        for shape in [*sorted(crowds if self.crowd == "include" else []), *sorted(shapes)]:
+            mask[coco_masks.decoded(shape.rle) == 1] = shape.raw_id
+        if self.crowd == "ignore":
+            for shape in crowds:
+                mask[(coco_masks.decoded(shape.rle) == 1) & (mask == 0)] = IGNORE_INDEX
+        if self.drop_empty and not ((mask > 0) & (mask < IGNORE_INDEX)).any():
+            raise ImageRefused(*_EMPTY)
+        return RawLabel(np.ascontiguousarray(mask))
+
+
+_Fault = tuple[str, str]  # reason and detail
+_EMPTY: _Fault = ("empty", "no object of the wanted categories in it")
+
+
+class _Shape(NamedTuple):
+    """An object to draw. They sort in the order of drawing: by area, the largest first, then by id, the last first."""
+
+    minus_area: int
+    minus_id: int
+    raw_id: int
+    rle: coco_masks.Rle
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The annotations of wanted categories by image, faults that reject an image, and lines that concern none."""
+
+    objects: dict[int, list[Annotation]]
+    faults: dict[int, _Fault]
+    rejected: list[RejectedLine]
+
+
+def _choose(instances: Instances, raw_ids: dict[int, int]) -> _Chosen:
+    """Sort annotations by image. A copy of each has the raw id in place of its category's."""
+    images_there = {image.id for image in instances.images}
+    chosen = _Chosen({}, {}, [])
+    doubled: set[int] = set()
+    if len({item.id for item in instances.annotations}) < len(instances.annotations):
+        times = Counter(item.id for item in instances.annotations)
+        doubled = {number for number, count in times.items() if count > 1}
+    for item in instances.annotations:
+        raw = raw_ids.get(item.category_id)
+        if raw == 0:
+            continue
+        what = ""
+        if raw is None:
+            what = f"category {item.category_id}, which categories does not list"
+        elif item.id in doubled:
+            what = "another annotation has its id"
+        elif item.iscrowd not in (0, 1):
+            what = f"iscrowd {item.iscrowd}, expected 0 or 1"
+        if what:
+            chosen.faults.setdefault(item.image_id, ("bad-annotation", f"annotation {item.id}: {what}"))
+        else:
+            one = Annotation(item.id, item.image_id, raw or 0, item.segmentation, item.iscrowd)
+            chosen.objects.setdefault(item.image_id, []).append(one)
+    for problem in instances.problems:
+        _place(problem, images_there, chosen)
+    undecoded = {problem.id for problem in instances.problems if problem.kind == "image"}
+    for number in sorted((chosen.objects.keys() | chosen.faults.keys()) - images_there - undecoded):
+        count = len(chosen.objects.get(number, ()))
+        detail = chosen.faults.get(number, ("", f"{count} annotations name it, images does not list it"))[1]
+        chosen.rejected.append(RejectedLine(id=f"image {number}", reason="no-image", detail=detail))
+    return chosen
+
+
+def _place(problem: Problem, images_there: set[int], chosen: _Chosen) -> None:
+    """An annotation that does not decode rejects its image, where that can be told; else it stands for itself."""
+    number = problem.image_id
+    if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 19:
+        number = int(number)
+    detail = f"{problem.where} (id {problem.id!r}): {problem.what}"
+    if problem.kind == "annotation" and number in images_there:
+        chosen.faults.setdefault(int(number), ("bad-annotation", detail))
+        return
+    name = f"{problem.kind} {problem.where if problem.id is None else problem.id}"
+    chosen.rejected.append(RejectedLine(id=name, reason=f"bad-{problem.kind}", detail=detail))
+
+
+def _path(image: Image) -> str:
+    """The file name, without needless dots and slashes."""
+    return PurePosixPath(image.file_name).as_posix()
+
+
+def _image_fault(image: Image, times: int) -> _Fault | None:
+    if times > 1:
+        return "bad-image", f"{times} images have its id"
+    if image.height < 1 or image.width < 1:
+        return "bad-image", f"height {image.height} and width {image.width}, expected at least 1"
+    try:
+        check_pixels(image.height, image.width)
+    except ImageRefused as error:
+        return error.reason, error.detail
+    return None
+
+
+class _Folders:
+    """Whether a file name leads to a file in the folder of images, and nowhere else."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._real: dict[PurePosixPath, bool] = {PurePosixPath("."): True}
+
+    def fault(self, path: str) -> _Fault | None:
+        if not is_inside(path):
+            return "bad-path", f"file_name {path!r}, expected a path inside the folder of images"
+        parent = PurePosixPath(path).parent
+        if not self._is_real(parent):
+            return "bad-path", f"{parent} is a link to a folder, expected a folder"
+        if not os.path.lexists(self._root / path):
+            return "no-image", "no such file in the folder of images"
+        return None
+
+    def _is_real(self, folder: PurePosixPath) -> bool:
+        if folder not in self._real:
+            self._real[folder] = self._is_real(folder.parent) and not os.path.islink(self._root / folder)
+        return self._real[folder]
