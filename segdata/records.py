@@ -8,6 +8,7 @@ lines and rejected lines are JSON lines, one value a line, in the order of the f
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -318,11 +319,13 @@ def image_file(line: SampleLine, dataset: Path, image_root: str) -> Path:
 
 def is_inside(path: str) -> bool:
     """Whether a recorded path is relative, POSIX, and stays inside the folder that it is relative to."""
+    if "/" not in path and "\\" not in path and ":" not in path:  # most are plain names, and there are many
+        return path not in ("", ".", "..")
     pure = PurePosixPath(path)
     return (
         bool(pure.parts)
         and not pure.is_absolute()
         and ".." not in pure.parts
         and "\\" not in path
-        and ":" not in pure.parts[0]
+        and not re.match("[A-Za-z]:", path)  # a drive
     )

@@ -26,6 +26,7 @@ class SplitKey(msgspec.Struct, frozen=True):
     image_sha256: str
     source_sha256: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    image_root: str | None = None
 
 
 def order_key(sample_id: str) -> bytes:
@@ -147,9 +148,9 @@ def by_lists(
     """Positions by split in the lists' order, listed names without a sample, and ids of samples in no list (for crops
     those of their photos).
 
-    A listed name is an id, one of ``groups`` (the groups' own names: all of its samples), the end of a photo's path,
-    or such an end without suffix; of a line "image mask" the first part counts. SourceError where a sample stands in
-    two lists, or a name fits several samples.
+    A listed name is an id, a group's name (all of its samples; ``groups`` are the names without a dataset's prefix),
+    the end of a photo's path, or such an end without suffix; of a line "image mask" the first part counts. SourceError
+    where a sample stands in two lists, or a name fits several samples.
     """
     known = _Names(samples, groups)
     sides: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -165,7 +166,7 @@ def by_lists(
                     raise SourceError(f"--list {split}: {name!r} stands in the list of {side_of[i]} too, expected one.")
             sides[split] += found
     sides = {split: list(dict.fromkeys(found)) for split, found in sides.items()}
-    left = [sample.id if sample.crop is None else groups[i] for i, sample in enumerate(samples) if i not in side_of]
+    left = [_photo(sample) for i, sample in enumerate(samples) if i not in side_of]
     return sides, missing, list(dict.fromkeys(left))
 
 
@@ -177,28 +178,48 @@ class _Names:
         self._groups = groups
         self._by_key: dict[str, list[int]] = {}  # by id and by group
         self._by_path: dict[str, list[int]] = {}
+        photos = {*groups, *(sample.group for sample in samples)}
+        self._folders = {
+            PurePosixPath(sample.image).parts[0]
+            for sample in samples
+            if "/" in sample.image and sample.crop is None and sample.image_root is None
+        }
         for i, sample in enumerate(samples):
-            for key in {sample.id, groups[i]}:
+            keys, ends = {sample.group, groups[i]}, {*_ends(sample.image), PurePosixPath(sample.image).stem}
+            if sample.crop is None:
+                keys.add(sample.id)
+            else:  # lists name photos: crop 1 of photo "a" is not photo "a-1"
+                keys |= {sample.id} - photos
+                ends = {end for end in ends if "/" in end}
+            for key in keys:
                 self._by_key.setdefault(key, []).append(i)
-            for end in {*_ends(sample.image), PurePosixPath(sample.image).stem}:
+            for end in ends:
                 self._by_path.setdefault(end, []).append(i)
 
     def find(self, line: str) -> list[int]:
-        """The samples that a list's line names; of "image mask" the longest beginning that fits."""
-        words = line.split(" ")
-        for count in range(len(words), 0, -1):
-            name = " ".join(words[:count]).replace("\\", "/")
-            path = PurePosixPath(name)
-            stem = path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
-            for candidate in (name, *_ends(name), stem):
-                found = self._by_key.get(candidate, []) or self._by_path.get(candidate, [])
-                whole_group = {self._groups[i] for i in found} == {candidate}
-                if len(found) > 1 and not whole_group:
-                    ids = ", ".join(self._samples[i].id for i in found[:3])
-                    raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
-                if found:
-                    return found
+        """The samples that a list's line names: of "image mask" the longest beginning that fits, whole paths first.
+
+        A path into one of the datasets' own folders must fit as a whole, since another clip has a 1.jpg too.
+        """
+        words = line.replace("\\", "/").split(" ")
+        beginnings = [" ".join(words[:count]) for count in range(len(words), 0, -1)]
+        loose = [name for name in beginnings if self._folders.isdisjoint(PurePosixPath(name).parts[:-1])]
+        whole = [end for name in beginnings for end in (name, *_ends(name)) if end == name or "/" in end]
+        for candidate in (*whole, *(PurePosixPath(name).name for name in loose), *map(_stem, loose)):
+            found = self._by_key.get(candidate, []) or self._by_path.get(candidate, [])
+            own = {candidate}  # all of one group
+            whole_group = own in ({self._groups[i] for i in found}, {self._samples[i].group for i in found})
+            if len(found) > 1 and not whole_group:
+                ids = ", ".join(self._samples[i].id for i in found[:3])
+                raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
+            if found:
+                return found
         return []
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
 
 
 def _ends(path: str) -> list[str]:
@@ -208,17 +229,21 @@ def _ends(path: str) -> list[str]:
 
 
 def straddling(samples: Sequence[SplitKey], sides: Mapping[str, Sequence[int]]) -> list[list[str]]:
-    """Components that stand in more than one split, each as ``"split: id"`` lines, sorted."""
+    """Components that stand in more than one split, each as ``"split: id"`` lines (for crops ``"split: photo"``)."""
     side_of = {i: split for split, positions in sides.items() for i in positions}
     members: dict[int, list[int]] = {}
     for i, component in enumerate(components(samples)):
         if i in side_of:
             members.setdefault(component, []).append(i)
     return [
-        [f"{side_of[i]}: {samples[i].id}" for i in group]
+        list(dict.fromkeys(f"{side_of[i]}: {_photo(samples[i])}" for i in group))
         for _, group in sorted(members.items())
         if len({side_of[i] for i in group}) > 1
     ]
+
+
+def _photo(sample: SplitKey) -> str:
+    return sample.id if sample.crop is None else sample.group
 
 
 def read_list(path: os.PathLike[str]) -> list[str]:

@@ -33,7 +33,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     """The values of a JSON-lines file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def segdata(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from segdata import __version__
-from segdata.cli import build, convert, demo, evaluate, models, preview, split, stats, train, verify
+from segdata.cli import build, convert, demo, evaluate, export_coco, models, preview, split, stats, train, verify
 from segdata.errors import SegdataError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("build-tfrecords")(build.build_tfrecords)
 app.command("verify")(verify.verify)
 app.command("stats")(stats.stats)
 app.command("preview")(preview.preview)
+app.command("export-coco")(export_coco.export_coco)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("models")(models.models)

@@ -6,12 +6,13 @@ An annotation's ``segmentation`` stays the raw bytes of the file until somebody 
 from __future__ import annotations
 
 import gc
+import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -20,7 +21,8 @@ from segdata.formats.files import read_regular
 
 _MAX_BYTES = 1 << 34
 _BOM = b"\xef\xbb\xbf"
-_NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*+"|NaN|-?Infinity', re.DOTALL)  # strings, so that what is in them stays
+# Strings too, so that what is in them stays; one without an end goes to the end, or each quote in it would be tried.
+_NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN|-?Infinity', re.DOTALL)
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
@@ -43,13 +45,18 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
     segmentation: msgspec.Raw = msgspec.Raw()
     iscrowd: int | bool = 0
 
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return f"annotation {self.id} of image {self.image_id}"
+
 
 class Category(msgspec.Struct, frozen=True):
     """A class of objects."""
 
     id: int
     name: str
-    supercategory: str = ""
+    supercategory: Any = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def read_instances(path: Path) -> Instances:
     except ImageRefused as error:
         raise SourceError(f"{path}: {error.detail}, expected COCO instances JSON.") from error
     data = data.removeprefix(_BOM)
-    with _no_collector():
+    with no_collector():
         try:
             typed = msgspec.json.decode(data, type=_Typed)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -114,7 +121,7 @@ def read_instances(path: Path) -> Instances:
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Without the cyclic collector, which would walk the growing lists again and again and find nothing."""
     was = gc.isenabled()
     gc.disable()
@@ -147,9 +154,19 @@ def _pieces(data: bytes) -> _Pieces:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Python's json writes NaN and Infinity, which are no JSON. As strings they make their own annotation bad only.
-        quoted = _NOT_JSON.sub(lambda match: match[0] if match[0][:1] == b'"' else b'"%s"' % match[0], data)
-        return msgspec.json.decode(quoted, type=_Pieces)
+        # Python's json writes NaN and Infinity, and halves of characters, which are no JSON. As plain strings they make
+        # their own annotation or image bad only.
+        return msgspec.json.decode(_NOT_JSON.sub(_as_json, data), type=_Pieces)
+
+
+def _as_json(match: re.Match[bytes]) -> bytes:
+    text = match[0]
+    if text[:1] != b'"':
+        return b'"%s"' % text
+    if rb"\ud" in text.lower():  # maybe half a character, as Python writes a file name that is not UTF-8
+        with suppress(ValueError):
+            return json.dumps(json.loads(text).encode("utf-8", "backslashreplace").decode()).encode()
+    return text
 
 
 def _decoded(pieces: list[msgspec.Raw], kind: type[_Part], name: str, problems: list[Problem]) -> Iterator[_Part]:
@@ -162,17 +179,28 @@ def _decoded(pieces: list[msgspec.Raw], kind: type[_Part], name: str, problems: 
             problems.append(Problem(name, f"{name}s[{number}]", found, image, str(error)))
 
 
+class _Ids(msgspec.Struct):
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    image_id: msgspec.Raw = msgspec.Raw(b"null")
+
+
 def _loose_ids(piece: msgspec.Raw) -> tuple[int | str | None, int | str | None]:
-    """``id`` and ``image_id`` of a faulty piece where they are numbers or texts."""
+    """``id`` and ``image_id`` of a faulty piece where they are whole numbers or texts, whatever else is in it."""
     try:
-        found = msgspec.json.decode(piece)
+        found = msgspec.json.decode(piece, type=_Ids)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None
-    if not isinstance(found, dict):
-        return None, None
-    ids = (found.get("id"), found.get("image_id"))
-    first, second = (value if isinstance(value, int | str) and not isinstance(value, bool) else None for value in ids)
-    return first, second
+    return _loose_id(found.id), _loose_id(found.image_id)
+
+
+def _loose_id(raw: msgspec.Raw) -> int | str | None:
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # as pandas writes a column of numbers
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def _license_names(licenses: Any) -> dict[int | str, str]:
@@ -183,3 +211,67 @@ def _license_names(licenses: Any) -> dict[int | str, str]:
         for item in items
         if isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
     }
+
+
+# ---- writing
+
+
+class RunLengths(msgspec.Struct, frozen=True):
+    """A compressed mask: ``size`` [height, width], ``counts`` as pycocotools writes them."""
+
+    size: list[int]
+    counts: str
+
+
+class Picture(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image to write; as ``Image``, with a license's number."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    license: int | None = None
+    video_id: str | None = None
+
+
+class Object(msgspec.Struct, frozen=True):
+    """An annotation to write: ``area`` in pixels, ``bbox`` (x, y, w, h)."""
+
+    id: int
+    image_id: int
+    category_id: int
+    iscrowd: int
+    area: int
+    bbox: tuple[int, int, int, int]
+    segmentation: RunLengths
+
+
+_OURS = b'{\n"info": {"contributor": "segdata export-coco"'
+
+
+def write_instances(
+    file: BinaryIO,
+    name: str,
+    licenses: Sequence[str],
+    categories: Iterable[Category],
+    pictures: Iterable[Picture],
+    objects: Iterable[Object],
+) -> None:
+    """An instances file, a record a line, written as the records come."""
+    file.write(_OURS + b', "description": ' + msgspec.json.encode(name) + b"}")
+    named = ({"id": i, "name": text} for i, text in enumerate(licenses, 1))
+    parts = {"licenses": named, "categories": categories, "images": pictures, "annotations": objects}
+    for key, records in parts.items():
+        file.write(b',\n"%s": [' % key.encode())
+        between = b"\n"
+        for record in records:
+            file.write(between + msgspec.json.encode(record))
+            between = b",\n"
+        file.write(b"\n]")
+    file.write(b"\n}\n")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether ``write_instances`` wrote a file."""
+    with path.open("rb") as file:
+        return file.read(len(_OURS)) == _OURS

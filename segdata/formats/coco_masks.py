@@ -20,37 +20,61 @@ from segdata.errors import ImageRefused
 from segdata.formats.images import Pixels
 
 _MAX_OUTLINE_PX = 4_000_000  # pycocotools takes 40 bytes for each pixel of an outline
-_MAX_SHIFT = 35  # a run has at most 32 bits, in groups of 5
+_MAX_SHIFT = 30  # groups of 5 bits; pycocotools reads a negative seventh wrong, and no image needs it
 
+Polygons = list[list[float]]  # x, y, x, y ... of each
 Rle = dict[str, Any]  # pycocotools' own: size [height, width], counts as bytes
 
 
-class _RunLengths(msgspec.Struct):
+class RunLengths(msgspec.Struct):
+    """Runs of 0 and 1 in turn, column by column: ``counts`` plain, or as COCO's compressed text."""
+
     size: tuple[int, int]
     counts: list[int] | str
 
 
-_POLYGONS = msgspec.json.Decoder(list[list[float]])
-_RUN_LENGTHS = msgspec.json.Decoder(_RunLengths)
+_POLYGONS = msgspec.json.Decoder(Polygons)
+_RUN_LENGTHS = msgspec.json.Decoder(RunLengths)
 
 
 def rasterised(segmentation: msgspec.Raw, height: int, width: int) -> Rle:
     """The RLE of an annotation in an image of that size: what pycocotools' ``annToRLE`` gives, bit for bit.
 
-    ``segmentation`` is its raw JSON: polygons, or run lengths, plain or compressed. ImageRefused(``bad-annotation``)
-    for anything that pycocotools would take for something else than it says.
+    Raises as ``checked``.
+    """
+    found = checked(segmentation, height, width)
+    try:
+        if isinstance(found, list):
+            return _merged(pycoco.frPyObjects(found, height, width))
+        if isinstance(found.counts, str):
+            return {"size": [height, width], "counts": found.counts.encode("ascii")}
+        plain = {"size": [height, width], "counts": found.counts}
+        return pycoco.frPyObjects(plain, height, width)  # type: ignore[no-any-return]
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise _refused(f"pycocotools refuses its segmentation: {error}") from error
+
+
+def checked(segmentation: msgspec.Raw, height: int, width: int) -> Polygons | RunLengths:
+    """An annotation's raw JSON (polygons, or run lengths, plain or compressed), sound in an image of that size.
+
+    ImageRefused(``bad-annotation``) for anything that pycocotools would take for something else than it says.
     """
     raw = bytes(segmentation).lstrip()
     try:
         if raw[:1] == b"[":
-            return _from_polygons(_POLYGONS.decode(raw), height, width)
+            return _checked_polygons(_POLYGONS.decode(raw), height, width)
         if raw[:1] == b"{":
-            return _from_run_lengths(_RUN_LENGTHS.decode(raw), height, width)
+            return _checked_run_lengths(_RUN_LENGTHS.decode(raw), height, width)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refused(f"its segmentation does not read as polygons or run lengths: {error}") from error
-    except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise _refused(f"pycocotools refuses its segmentation: {error}") from error
     raise _refused(f"segmentation {raw[:20].decode('utf-8', 'replace') or 'missing'}, expected polygons or run lengths")
+
+
+def _merged(rles: list[Rle]) -> Rle:
+    """The union, of few at a time: ``merge`` goes through all that it has for each that comes."""
+    while len(rles) > 1:
+        rles = [pycoco.merge(rles[i : i + 64]) for i in range(0, len(rles), 64)]
+    return rles[0]
 
 
 def area(rle: Rle) -> int:
@@ -78,17 +102,33 @@ def bounding_box(rle: Rle) -> tuple[int, int, int, int]:
     return x, y, w, h
 
 
-def connected_regions(mask: Pixels) -> list[Pixels]:
-    """The regions of an (H, W) mask that hang together (by corners too), each as a mask, by their first pixels."""
+def connected_regions(mask: Pixels) -> list[Rle]:
+    """The regions of an (H, W) mask that hang together (by corners too), in the order of their first columns.
+
+    From the runs of all regions at once, since a mask may have thousands of specks.
+    """
+    height, width = mask.shape
     count, regions = cv2.connectedComponents(mask, connectivity=8)
-    return [(regions == i).astype(np.uint8) for i in range(1, count)]
+    flat = regions.ravel(order="F")
+    starts = np.flatnonzero(np.diff(flat, prepend=-1))  # of each run of one region, or of background
+    ends = np.append(starts[1:], flat.size)
+    owners = flat[starts]
+    order = np.argsort(owners, kind="stable")  # the runs of a region stay in their order
+    bounds = np.searchsorted(owners[order], np.arange(1, count + 1))
+    found = []
+    for runs in sorted((order[first:last] for first, last in pairwise(bounds.tolist())), key=lambda runs: int(runs[0])):
+        edges = np.column_stack((starts[runs], ends[runs])).ravel()
+        counts = np.diff(edges, prepend=0, append=flat.size)
+        plain = {"size": [height, width], "counts": counts.tolist()}
+        found.append(pycoco.frPyObjects(plain, height, width))
+    return found
 
 
 def _refused(detail: str) -> ImageRefused:
     return ImageRefused("bad-annotation", detail)
 
 
-def _from_polygons(polygons: list[list[float]], height: int, width: int) -> Rle:
+def _checked_polygons(polygons: Polygons, height: int, width: int) -> Polygons:
     if not polygons:
         raise _refused("its segmentation is empty, expected polygons")
     furthest = 4 * max(height, width) + 64
@@ -102,8 +142,7 @@ def _from_polygons(polygons: list[list[float]], height: int, width: int) -> Rle:
         outline += _outline(polygon)
     if outline > _MAX_OUTLINE_PX:
         raise _refused(f"an outline of {outline:.0f} pixels, expected at most {_MAX_OUTLINE_PX:,}")
-    rle: Rle = pycoco.merge(pycoco.frPyObjects(polygons, height, width))
-    return rle
+    return polygons
 
 
 def _outline(polygon: list[float]) -> float:
@@ -113,19 +152,15 @@ def _outline(polygon: list[float]) -> float:
     return across + down
 
 
-def _from_run_lengths(found: _RunLengths, height: int, width: int) -> Rle:
+def _checked_run_lengths(found: RunLengths, height: int, width: int) -> RunLengths:
     if found.size != (height, width):
         raise _refused(f"run lengths of size {list(found.size)}, the image has [{height}, {width}]")
-    compressed = isinstance(found.counts, str)
     runs = list(_runs(found.counts)) if isinstance(found.counts, str) else found.counts
     if not all(run >= 0 for run in runs):
         raise _refused("a negative run length")
     if sum(runs) != height * width or not runs:
         raise _refused(f"run lengths of {sum(runs)} pixels together, the image has {height * width}")
-    if compressed:
-        return {"size": [height, width], "counts": str(found.counts).encode("ascii")}
-    rle: Rle = pycoco.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-    return rle
+    return found
 
 
 def _runs(text: str) -> Iterator[int]:

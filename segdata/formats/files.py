@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Collection, Iterator
@@ -20,6 +21,7 @@ PARTIAL = ".partial"  # behind the name of a file that is being written
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))])
 _MAX_ID_BYTES = 180  # leaves room for suffixes below the 255 bytes that file systems allow
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,180}")
 
 
 def sha256_hex(data: bytes) -> str:
@@ -150,6 +152,8 @@ def safe_id(stem: str) -> str:
 
     Different stems give different ids. Long ones are cut and end in a part of their sha256.
     """
+    if _PLAIN.fullmatch(stem) and stem.lower() not in _RESERVED:  # most are, and there are many
+        return stem
     text = unicodedata.normalize("NFC", stem)
     escaped = "".join(c if c not in _FORBIDDEN and ord(c) >= 32 else f"%{ord(c):02X}" for c in text)
     if escaped[-1:] in (".", " "):

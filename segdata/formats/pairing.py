@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segdata.formats.files import Pictures, key_of, printable
@@ -49,6 +50,11 @@ def pair_by_stem(
         (printable(name), "bad-name", "the file name is not UTF-8; rename it")
         for name in images.bad_names + labels.bad_names
     ]
+    unpaired += [
+        (name, "bad-name", "the file name has a backslash, which parts folders on Windows; rename it")
+        for name in images.names + labels.names
+        if "\\" in name
+    ]
     image_by_key, doubled_images = _by_key(images.names, image_affix)
     label_by_key, doubled_labels = _by_key(labels.names, label_affix)
     unpaired += doubled_images + doubled_labels
@@ -73,6 +79,11 @@ def pair_by_stem(
     return Pairing(sorted(pairs), sorted(unpaired))
 
 
+def doubled(names: Sequence[str]) -> str:
+    """What to say of files that share a name."""
+    return f"{' and '.join(map(repr, names))} have one name but for suffix or letter case; keep one"
+
+
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
@@ -84,13 +95,8 @@ def _key(name: str, affix: Affix) -> str:
 def _by_key(names: list[str], affix: Affix) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
     """File name by key, and those left out since they share a key."""
     groups: dict[str, list[str]] = {}
-    for name in names:
+    for name in (name for name in names if "\\" not in name):
         groups.setdefault(_key(name, affix), []).append(name)
     single = {key: group[0] for key, group in groups.items() if len(group) == 1}
-    doubled = [
-        (name, "ambiguous", f"{' and '.join(map(repr, group))} have one name but for suffix or letter case; keep one")
-        for group in groups.values()
-        if len(group) > 1
-        for name in group
-    ]
-    return single, doubled
+    shared = [(name, "ambiguous", doubled(group)) for group in groups.values() if len(group) > 1 for name in group]
+    return single, shared

@@ -264,11 +264,11 @@ def alpha_values(label: Label) -> npt.NDArray[Any]:
 
 
 def binary_ids(label: Label, threshold: int | None) -> Pixels:
-    """(H, W) uint8 of 0 and 1: ``value >= threshold``, or without one exactly two values, 0 and 1 or 0 and 255.
+    """(H, W) uint8 of 0 and 1: ``value >= threshold``, or without one exactly two values: 0 and 1, or 0 and 255.
 
-    A mask of less than 8 bits, or of palette indices, needs no threshold. ImageRefused(``not-binary``) with the values
-    found for anything else, for a palette whose index 0 is the bright one, and where a threshold would empty a mask of
-    0 and 1.
+    In 16 bits 65535 is as good as 255. A mask of less than 8 bits, or of palette indices, needs no threshold.
+    ImageRefused(``not-binary``) with the values found for anything else, for a palette whose index 0 is the bright
+    one, and where a threshold would empty a mask of 0 and 1.
     """
     found = np.flatnonzero(count_values(label.values)).tolist()
     if label.palette is not None and len(label.palette) > 1 and found and max(found) == 1:
@@ -282,8 +282,8 @@ def binary_ids(label: Label, threshold: int | None) -> Pixels:
         return cut
     if set(found) <= {0, 1}:
         return label.values.astype(np.uint8)
-    if set(found) <= {0, 255}:
-        white: Pixels = (label.values == 255).astype(np.uint8)
+    if set(found) <= {0, 255} or set(found) <= {0, 65535}:
+        white: Pixels = (label.values > 0).astype(np.uint8)
         return white
     shown = ", ".join(map(str, found[:6])) + (", ..." if len(found) > 6 else "")
     why = "was saved lossily" if label.lossy or len(found) > 8 else "is not binary"

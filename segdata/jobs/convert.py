@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from segdata.records import (
     SampleLine,
     SourceRecord,
     encode_lines,
+    is_inside,
     seal,
 )
 from segdata.sources import Entry, Found, Source
@@ -91,6 +93,12 @@ class _Task:
     out: Path
     options: ConvertOptions
 
+    @cached_property
+    def relabel(self) -> Relabel | None:
+        """Raw ids to class ids; None for mattes."""
+        labels = self.source.label_map
+        return Relabel(labels, self.options.unmapped == "ignore") if labels else None
+
 
 def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
     """What ``convert`` would do: lists, pairs and reads annotations, decodes no picture, writes nothing."""
@@ -111,9 +119,9 @@ def _checked(entry: Entry) -> ImageRefused | None:
     """What an annotation file says of a photo that cannot be used, told without decoding the photo."""
     try:
         for item in entry.objects:
-            coco_masks.rasterised(item.segmentation, *entry.size)
+            coco_masks.checked(item.segmentation, *entry.size)
     except ImageRefused as error:
-        return error
+        return ImageRefused(error.reason, f"{item.where}: {error.detail}")
     return None
 
 
@@ -136,7 +144,8 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
         for name in ("masks", "mattes", "images"):
             if not any((out / name).iterdir()):
                 (out / name).rmdir()
-        _refuse_too_many(out, samples.count, rejected, options.max_rejected)
+        photos = samples.count // (options.crop.count if options.crop else 1)
+        _refuse_too_many(out, photos, rejected, options.max_rejected)
         folder.finish(seal(_record(source, out, options, samples, rejected, tally)))
     return ConvertReport(
         out,
@@ -246,6 +255,7 @@ def _examples(rejected: Iterable[RejectedLine]) -> dict[str, str]:
 
 
 def _refuse_too_many(out: Path, samples: int, rejected: list[RejectedLine], max_rejected: float) -> None:
+    """JobFailed where of ``samples`` photos and those rejected too many are. The crops of a photo count once."""
     counted = [line for line in rejected if line.reason not in _NOT_COUNTED]
     share = len(counted) / max(1, samples + len(counted))
     if samples and share <= max_rejected:
@@ -265,13 +275,12 @@ def _refuse_too_many(out: Path, samples: int, rejected: list[RejectedLine], max_
 
 def _convert_chunk(task: _Task) -> list[SampleLine | RejectedLine]:
     images.use_one_thread()
-    relabel = Relabel(task.source.label_map, task.options.unmapped == "ignore") if task.source.label_map else None
-    return [line for entry in task.entries for line in _convert_or_reject(task, entry, relabel)]
+    return [line for entry in task.entries for line in _convert_or_reject(task, entry)]
 
 
-def _convert_or_reject(task: _Task, entry: Entry, relabel: Relabel | None) -> Sequence[SampleLine | RejectedLine]:
+def _convert_or_reject(task: _Task, entry: Entry) -> Sequence[SampleLine | RejectedLine]:
     try:
-        return _convert_one(task, entry, relabel)
+        return _convert_one(task, entry)
     except ImageRefused as error:
         return [RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)]
 
@@ -286,28 +295,27 @@ class _Read:
     resized_from: tuple[int, int] | None
 
 
-def _convert_one(task: _Task, entry: Entry, relabel: Relabel | None) -> list[SampleLine]:
-    read, crop = _read(task, entry, relabel), task.options.crop
+def _convert_one(task: _Task, entry: Entry) -> list[SampleLine]:
+    read, crop = _read(task, entry), task.options.crop
     if crop is None:
-        return [_whole(task, entry, read, relabel)]
+        return [_whole(task, entry, read)]
     pixels = images.decode_stored(read.photo.data)
-    boxes = crop.boxes(entry.id, _person(read.label, relabel is None))
+    boxes = crop.boxes(entry.id, _person(read.label, task.relabel is None))
     return [
-        _cut(task, entry, read, relabel, pixels, f"{entry.id}-{number}", box, crop.side_px)
-        for number, box in enumerate(boxes)
+        _cut(task, entry, read, pixels, f"{entry.id}-{number}", box, crop.side_px) for number, box in enumerate(boxes)
     ]
 
 
-def _read(task: _Task, entry: Entry, relabel: Relabel | None) -> _Read:
+def _read(task: _Task, entry: Entry) -> _Read:
     with _naming(entry.image):
         raw = files.read_regular(task.source.image_root / entry.image)
         photo = raw_pictures.read_photo(raw)
     with _naming(entry.label or entry.image):
         values = task.source.annotate(entry).values
         fit = FitToPhoto(task.options.resize_masks)
-        fitted = fit(values, photo.header.height, photo.header.width, photo.orientation, smooth=relabel is None)
+        fitted = fit(values, photo.header.height, photo.header.width, photo.orientation, smooth=task.relabel is None)
         resized_from = None if fitted is values else (values.shape[0], values.shape[1])
-        return _Read(raw, photo, fitted if relabel is None else relabel(fitted)[0], resized_from)
+        return _Read(raw, photo, fitted if task.relabel is None else task.relabel(fitted)[0], resized_from)
 
 
 def _person(label: RawIds, is_matte: bool) -> npt.NDArray[np.bool_]:
@@ -317,7 +325,7 @@ def _person(label: RawIds, is_matte: bool) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _whole(task: _Task, entry: Entry, read: _Read, relabel: Relabel | None) -> SampleLine:
+def _whole(task: _Task, entry: Entry, read: _Read) -> SampleLine:
     return SampleLine(
         id=entry.id,
         group=entry.group,
@@ -325,19 +333,17 @@ def _whole(task: _Task, entry: Entry, read: _Read, relabel: Relabel | None) -> S
         width=read.photo.header.width,
         mask_resized_from=read.resized_from,
         **_store_photo(task, entry, read),
-        **_store_label(task.out, entry.id, read.label, relabel),
+        **_store_label(task, entry.id, read.label),
         **_notes(entry, read),
     )
 
 
-def _cut(
-    task: _Task, entry: Entry, read: _Read, relabel: Relabel | None, pixels: RawIds, name: str, box: Box, side: int
-) -> SampleLine:
+def _cut(task: _Task, entry: Entry, read: _Read, pixels: RawIds, name: str, box: Box, side: int) -> SampleLine:
     """One sample cut from a photo: area average for the picture and for alpha, nearest neighbour for class ids."""
     x, y, w, h = box
     window = (slice(y, y + h), slice(x, x + w))
     picture = resize_smooth(pixels[window], side, side)
-    resize = resize_smooth if relabel is None else resize_nearest
+    resize = resize_smooth if task.relabel is None else resize_nearest
     is_jpeg = read.raw.startswith(images.JPEG_MAGIC)  # lossy once more, but a fifth of the size; others stay lossless
     data = images.encode_jpeg(picture) if is_jpeg else images.encode_png(picture)
     path = f"images/{name}.{'jpg' if is_jpeg else 'png'}"
@@ -355,7 +361,7 @@ def _cut(
         crop=box,
         enlarged_from=(h, w) if h < side else None,
         mask_resized_from=read.resized_from,
-        **_store_label(task.out, name, resize(read.label[window], side, side), relabel),
+        **_store_label(task, name, resize(read.label[window], side, side)),
         **_notes(entry, read),
     )
 
@@ -376,13 +382,13 @@ def _naming(path: str) -> Iterator[None]:
         raise ImageRefused(error.reason, f"{path}: {error.detail}") from error
 
 
-def _store_label(out: Path, sample: str, label: RawIds, relabel: Relabel | None) -> dict[str, Any]:
+def _store_label(task: _Task, sample: str, label: RawIds) -> dict[str, Any]:
     """Write a mask of class ids, or without a label map a matte; the fields of the sample line that say so."""
-    if relabel is None:
-        return _store(out, "matte", sample, images.encode_png(label))
+    if task.relabel is None:
+        return _store(task.out, "matte", sample, images.encode_png(label))
     counts = images.count_values(label)
-    pixels = {name: int(counts[i]) for i, name in enumerate(relabel.label_map.names)}
-    return _store(out, "mask", sample, images.encode_mask(label.astype(np.uint8, copy=False))) | {
+    pixels = {name: int(counts[i]) for i, name in enumerate(task.relabel.label_map.names)}
+    return _store(task.out, "mask", sample, images.encode_mask(label.astype(np.uint8, copy=False))) | {
         "class_pixels": pixels
     }
 
@@ -397,7 +403,8 @@ def _store_photo(task: _Task, entry: Entry, read: _Read) -> dict[str, Any]:
     """Where the photo lies: in the raw folder as it was, or in the dataset's own where it was changed or is copied."""
     data = read.photo.data
     fields: dict[str, Any] = {"image_sha256": files.sha256_hex(data), "image_bytes": len(data)}
-    if read.photo.reencoded_from is None and not task.options.copy_images:
+    can_stay = read.photo.reencoded_from is None and is_inside(entry.image)  # "a:b.jpg" reads as a drive
+    if can_stay and not task.options.copy_images:
         return fields | {"image": entry.image}
     if read.photo.reencoded_from is not None:
         fields["source_sha256"] = files.sha256_hex(read.raw)

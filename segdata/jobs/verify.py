@@ -256,7 +256,9 @@ def _check_sides(lines: dict[str, list[SampleLine]], record: ManifestRecord) -> 
     every = [line for split in lines.values() for line in split]
     for repeated in (i for i, count in sorted(Counter(line.id for line in every).items()) if count > 1):
         yield Fault(file=MANIFEST_JSON, sample=repeated, what="stands in the manifest more than once, expected once")
-    keys = [SplitKey(line.id, line.group, line.image, line.image_sha256) for line in every]
+    keys = [
+        SplitKey(line.id, line.group, line.image, line.image_sha256, line.source_sha256, line.crop) for line in every
+    ]
     sides, start = {}, 0
     for split, members in lines.items():
         sides[split] = range(start, start + len(members))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -77,6 +78,8 @@ def paired(
     ``image_folder`` and ``label_folder`` (empty, or ending in a slash) go before the names in the entries. An affix is
     what a stem has around the name that photo and label share.
     """
+    photos, other_photos = _only(photos, photo_affix, "no-prefix", "a photo's name")
+    labels, other_labels = _only(labels, label_affix, "no-suffix", "a mask's name")
     found = pairing.pair_by_stem(photos, labels, label_affix, photo_affix)
     entries = [
         Entry(id=key, group=key, image=image_folder + photo, label=label_folder + label)
@@ -84,8 +87,17 @@ def paired(
         for key in [files.safe_id(Path(photo).stem)]
     ]
     rejected = [RejectedLine(id=name, reason=reason, detail=detail) for name, reason, detail in found.unpaired]
+    rejected += other_photos + other_labels
     entries.sort(key=lambda entry: entry.id)
     return Found(entries, rejected, dict(Counter(photos.ignored) + Counter(labels.ignored)))
+
+
+def _only(pictures: Pictures, affix: Affix, reason: str, what: str) -> tuple[Pictures, list[RejectedLine]]:
+    """The pictures whose names have the affix, and lines for those that have not."""
+    fitting = {name for name in pictures.names if affix.fits(Path(name).stem)}
+    detail = f"{what} is expected as {affix.prefix}NAME{affix.suffix}"
+    others = [RejectedLine(id=name, reason=reason, detail=detail) for name in pictures.names if name not in fitting]
+    return replace(pictures, names=[name for name in pictures.names if name in fitting]), others
 
 
 def joined(parts: Mapping[str, Found]) -> Found:
@@ -110,28 +122,26 @@ def sample_ids(images: Iterable[str]) -> tuple[dict[str, str], list[RejectedLine
 
     Paths that would share an id all the same are ambiguous, and rejected.
     """
-    by_stem: dict[str, list[str]] = {}
-    for image in images:
-        by_stem.setdefault(files.key_of(PurePosixPath(image).stem), []).append(image)
+    stems = {image: posixpath.splitext(posixpath.basename(image))[0] for image in images}
+    by_stem = _by_key(stems)
     ids = {}
     for same in by_stem.values():
         for image in same:
-            path = PurePosixPath(image)
-            ids[image] = files.safe_id(path.stem if len(same) == 1 else "-".join(path.with_suffix("").parts))
-    sharing: dict[str, list[str]] = {}
-    for image, name in ids.items():
-        sharing.setdefault(files.key_of(name), []).append(image)
-    doubled = [
-        RejectedLine(
-            id=image,
-            reason="ambiguous",
-            detail=f"{' and '.join(map(repr, same))} have one name but for suffix or letter case; keep one",
-        )
-        for same in sharing.values()
-        if len(same) > 1
-        for image in same
+            whole = posixpath.splitext(image)[0].replace("/", "-")
+            ids[image] = files.safe_id(stems[image] if len(same) == 1 else whole)
+    doubled = {image: same for same in _by_key(ids).values() if len(same) > 1 for image in same}
+    rejected = [
+        RejectedLine(id=image, reason="ambiguous", detail=pairing.doubled(same)) for image, same in doubled.items()
     ]
-    return {image: name for image, name in ids.items() if len(sharing[files.key_of(name)]) == 1}, doubled
+    return {image: name for image, name in ids.items() if image not in doubled}, rejected
+
+
+def _by_key(names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Photos whose names differ in letter case or Unicode form at most."""
+    found: dict[str, list[str]] = {}
+    for image, name in names.items():
+        found.setdefault(files.key_of(name), []).append(image)
+    return found
 
 
 class Source(Protocol):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +60,8 @@ class AISegment:
         if not clips:
             raise SourceError(f"{self.root}: no folder {_PHOTOS}/*/{_CLIP}*, expected AISegment's layout.")
         found = joined(clips)
-        return replace(found, rejected=found.rejected + list(self._bad_folders()))
+        ignored = dict(Counter(found.ignored) + self._ignored())
+        return replace(found, rejected=found.rejected + list(self._bad_folders()), ignored=ignored)
 
     def _clips(self) -> Iterator[tuple[str, Found]]:
         photos, mattes = self._folders(_PHOTOS, _CLIP), self._folders(_MATTES, _MATTING)
@@ -85,6 +87,21 @@ class AISegment:
 
     def _pictures(self, folder: str, there: bool) -> Pictures:
         return files.list_pictures(self.root / folder) if there else Pictures([], [])
+
+    def _ignored(self) -> Counter[str]:
+        """What lies beside the clips' folders, by kind; a link to a folder counts as one, and is not followed."""
+        used: Counter[str] = Counter()
+        for top, prefix in ((_PHOTOS, _CLIP), (_MATTES, _MATTING)):
+            shoots, bad = files.list_folders(self.root / top)
+            used[top] = len(shoots + bad)
+            for shoot in shoots:
+                clips, bad = files.list_folders(self.root / top / shoot)
+                used[f"{top}/{shoot}"] = sum(name.startswith(prefix) for name in clips) + len(bad)
+        ignored: Counter[str] = Counter()
+        for folder in used:
+            ignored.update(files.list_pictures(self.root / folder, ()).ignored)
+        ignored["folder"] -= used.total()
+        return +ignored
 
     def _bad_folders(self) -> Iterator[RejectedLine]:
         detail = "the folder's name is not UTF-8; rename it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -76,13 +77,19 @@ class Coco:
         """
         if not self.images.is_dir():
             raise SourceError(f"{self.images}: no such folder, expected the images of {self.annotations}.")
-        instances = coco_json.read_instances(self.annotations)
-        chosen = _choose(instances, self._raw_ids(instances))
-        listed = {image.file_name for image in instances.images}
-        others = sum(name not in listed for name in files.list_pictures(self.images).names)
-        entries, rejected = self._entries(instances, chosen)
+        with coco_json.no_collector():
+            instances, chosen = self.load()
+            entries, rejected = self._entries(instances, chosen)
+        listed = set(map(_path, instances.images))
+        there = files.list_pictures(self.images)
+        others = sum(name not in listed for name in there.names) + len(there.bad_names)
         ignored = {"photos that the file does not list": others} if others else {}
         return Found(entries, chosen.rejected + rejected, ignored)
+
+    def load(self) -> tuple[Instances, Chosen]:
+        """The whole file, and of it the annotations of wanted categories by image."""
+        instances = coco_json.read_instances(self.annotations)
+        return instances, _choose(instances, self._raw_ids(instances))
 
     def _raw_ids(self, instances: Instances) -> dict[int, int]:
         """Raw id by category id; 0 for categories that are not wanted."""
@@ -98,9 +105,10 @@ class Coco:
             raise SourceError(f"{self.annotations}: two categories have one id, expected different ids.")
         return ids
 
-    def _entries(self, instances: Instances, chosen: _Chosen) -> tuple[list[Entry], list[RejectedLine]]:
+    def _entries(self, instances: Instances, chosen: Chosen) -> tuple[list[Entry], list[RejectedLine]]:
         times = Counter(image.id for image in instances.images)
-        paths = Counter(_path(image) for image in instances.images)
+        times.update(_undecoded_images(instances))
+        paths = Counter(map(_path, instances.images))
         names, doubled = sample_ids(paths)
         faults = {line.id: (line.reason, line.detail) for line in doubled}
         faults |= {path: ("ambiguous", "two images have this file name") for path, count in paths.items() if count > 1}
@@ -114,7 +122,7 @@ class Coco:
             if not fault and self.drop_empty and not objects:
                 fault = _EMPTY
             if fault:
-                detail = f"image {image.id} ({files.printable(path)}): {fault[1]}"
+                detail = f"image {image.id} ({path!r}): {fault[1]}"
                 rejected.append(RejectedLine(id=names.get(path, path), reason=fault[0], detail=detail))
                 continue
             group = str(image.id) if image.video_id is None else f"video-{image.video_id}"
@@ -138,13 +146,12 @@ class Coco:
             try:
                 rle = coco_masks.rasterised(item.segmentation, *entry.size)
             except ImageRefused as error:
-                where = f"annotation {item.id} of image {item.image_id}"
-                raise ImageRefused(error.reason, f"{where}: {error.detail}") from error
+                raise ImageRefused(error.reason, f"{item.where}: {error.detail}") from error
             shape = _Shape(-coco_masks.area(rle), -item.id, item.category_id, rle)
-            if item.iscrowd:
+            if item.iscrowd and self.crowd != "include":
                 crowds.append(shape)
             elif -shape.minus_area >= self.min_area:
-                shapes.append(shape)
+                (crowds if item.iscrowd else shapes).append(shape)
         mask = np.zeros(entry.size, np.uint8, order="F")  # as pycocotools' own masks lie in memory
         for shape in [*sorted(crowds if self.crowd == "include" else []), *sorted(shapes)]:
             mask[coco_masks.decoded(shape.rle) == 1] = shape.raw_id
@@ -170,7 +177,7 @@ class _Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Chosen:
     """The annotations of wanted categories by image, faults that reject an image, and lines that concern none."""
 
     objects: dict[int, list[Annotation]]
@@ -178,10 +185,10 @@ class _Chosen:
     rejected: list[RejectedLine]
 
 
-def _choose(instances: Instances, raw_ids: dict[int, int]) -> _Chosen:
+def _choose(instances: Instances, raw_ids: dict[int, int]) -> Chosen:
     """Sort annotations by image. A copy of each has the raw id in place of its category's."""
     images_there = {image.id for image in instances.images}
-    chosen = _Chosen({}, {}, [])
+    chosen = Chosen({}, {}, [])
     doubled: set[int] = set()
     if len({item.id for item in instances.annotations}) < len(instances.annotations):
         times = Counter(item.id for item in instances.annotations)
@@ -204,30 +211,41 @@ def _choose(instances: Instances, raw_ids: dict[int, int]) -> _Chosen:
             chosen.objects.setdefault(item.image_id, []).append(one)
     for problem in instances.problems:
         _place(problem, images_there, chosen)
-    undecoded = {problem.id for problem in instances.problems if problem.kind == "image"}
-    for number in sorted((chosen.objects.keys() | chosen.faults.keys()) - images_there - undecoded):
+    told = images_there.union(_undecoded_images(instances))
+    for number in sorted((chosen.objects.keys() | chosen.faults.keys()) - told):
         count = len(chosen.objects.get(number, ()))
         detail = chosen.faults.get(number, ("", f"{count} annotations name it, images does not list it"))[1]
         chosen.rejected.append(RejectedLine(id=f"image {number}", reason="no-image", detail=detail))
     return chosen
 
 
-def _place(problem: Problem, images_there: set[int], chosen: _Chosen) -> None:
+def _place(problem: Problem, images_there: set[int], chosen: Chosen) -> None:
     """An annotation that does not decode rejects its image, where that can be told; else it stands for itself."""
-    number = problem.image_id
-    if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 19:
-        number = int(number)
+    number = _number(problem.image_id)
     detail = f"{problem.where} (id {problem.id!r}): {problem.what}"
-    if problem.kind == "annotation" and number in images_there:
-        chosen.faults.setdefault(int(number), ("bad-annotation", detail))
+    if problem.kind == "annotation" and number is not None and number in images_there:
+        chosen.faults.setdefault(number, ("bad-annotation", detail))
         return
     name = f"{problem.kind} {problem.where if problem.id is None else problem.id}"
     chosen.rejected.append(RejectedLine(id=name, reason=f"bad-{problem.kind}", detail=detail))
 
 
+def _undecoded_images(instances: Instances) -> list[int]:
+    """The numbers of images that do not decode, where they can be told."""
+    numbers = [_number(problem.id) for problem in instances.problems if problem.kind == "image"]
+    return [number for number in numbers if number is not None]
+
+
+def _number(loose: int | str | None) -> int | None:
+    """The number that an id means, written as a text too."""
+    if isinstance(loose, str):
+        return int(loose) if loose.isascii() and loose.isdigit() and len(loose) < 19 else None
+    return loose
+
+
 def _path(image: Image) -> str:
     """The file name, without needless dots and slashes."""
-    return PurePosixPath(image.file_name).as_posix()
+    return PurePosixPath(image.file_name).as_posix() if "/" in image.file_name else image.file_name
 
 
 def _image_fault(image: Image, times: int) -> _Fault | None:
@@ -246,20 +264,22 @@ class _Folders:
     """Whether a file name leads to a file in the folder of images, and nowhere else."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._real: dict[PurePosixPath, bool] = {PurePosixPath("."): True}
+        self._root = os.fspath(root)
+        self._there = set(os.listdir(root))  # one question for most, instead of one each
+        self._real = {"": True}  # by relative path
 
     def fault(self, path: str) -> _Fault | None:
         if not is_inside(path):
             return "bad-path", f"file_name {path!r}, expected a path inside the folder of images"
-        parent = PurePosixPath(path).parent
+        parent = posixpath.dirname(path)
         if not self._is_real(parent):
             return "bad-path", f"{parent} is a link to a folder, expected a folder"
-        if not os.path.lexists(self._root / path):
-            return "no-image", "no such file in the folder of images"
+        if path not in self._there and not os.path.lexists(os.path.join(self._root, path)):
+            return "no-photo", "no such file in the folder of images"
         return None
 
-    def _is_real(self, folder: PurePosixPath) -> bool:
+    def _is_real(self, folder: str) -> bool:
         if folder not in self._real:
-            self._real[folder] = self._is_real(folder.parent) and not os.path.islink(self._root / folder)
+            link = os.path.islink(os.path.join(self._root, folder))
+            self._real[folder] = not link and self._is_real(posixpath.dirname(folder))
         return self._real[folder]

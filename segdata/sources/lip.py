@@ -6,8 +6,11 @@ CIHP: ``Training/Images/X.jpg``, ``Training/Category_ids/X.png``, and the same i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from segdata.errors import SourceError
 from segdata.formats import files, raw_pictures
@@ -55,8 +58,15 @@ class Lip:
         return parts
 
     def find(self) -> Found:
-        """Pairs by file stem within each half; the id is the stem where no other photo has it."""
-        return joined({photos: self._part(photos, labels) for photos, labels in self._parts().items()})
+        """Pairs by file stem within each half; the id is the stem where no other photo has it.
+
+        LIP's photos are persons cut out of COCO's, named by the photo and the person: the photo is the group. Else
+        the id is.
+        """
+        found = joined({photos: self._part(photos, labels) for photos, labels in self._parts().items()})
+        return replace(
+            found, entries=[msgspec.structs.replace(entry, group=_group(entry.id)) for entry in found.entries]
+        )
 
     def _part(self, photos: str, labels: str) -> Found:
         if not (self.root / labels).is_dir():
@@ -70,3 +80,8 @@ class Lip:
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0...19; a label that was saved as JPEG is refused."""
         return RawLabel(raw_pictures.read_ids(files.read_regular(self.root / entry.label)))
+
+
+def _group(sample: str) -> str:
+    person = re.fullmatch(r"(\d+)_\d+", sample)
+    return person[1] if person else sample

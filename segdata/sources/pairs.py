@@ -12,7 +12,6 @@ from segdata.formats import files, mat, raw_pictures
 from segdata.formats.files import PICTURE_SUFFIXES, Pictures
 from segdata.formats.pairing import NO_AFFIX, Affix
 from segdata.labels import LabelMap
-from segdata.records import RejectedLine
 from segdata.sources import Entry, Found, RawLabel, paired
 
 KINDS = ("binary", "index", "matte")
@@ -93,10 +92,7 @@ class Pairs:
             photos = replace(photos, names=[name for name in photos.names if name not in set(masks.names)])
         else:
             masks = files.list_pictures(self.masks, _MASK_SUFFIXES)
-        photos, others = _only(photos, self._image, "no-prefix", "--image-prefix")
-        masks, more = _only(masks, self._mask, "no-suffix", "--mask-prefix or --mask-suffix")
-        found = paired(photos, masks, "", "", self._mask, self._image)
-        return replace(found, rejected=found.rejected + others + more)
+        return paired(photos, masks, "", "", self._mask, self._image)
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
@@ -110,13 +106,3 @@ class Pairs:
         if self.kind == "binary":
             return RawLabel(raw_pictures.binary_ids(label, self.threshold))
         return RawLabel(raw_pictures.lossless(label))
-
-
-def _only(pictures: Pictures, affix: Affix, reason: str, option: str) -> tuple[Pictures, list[RejectedLine]]:
-    """The pictures whose names have the affix, and lines for those that have not."""
-    fitting = [name for name in pictures.names if affix.fits(Path(name).stem)]
-    detail = f"the name does not fit {option} {affix.prefix}NAME{affix.suffix}"
-    others = [
-        RejectedLine(id=name, reason=reason, detail=detail) for name in pictures.names if name not in set(fitting)
-    ]
-    return replace(pictures, names=fitting), others

@@ -45,22 +45,28 @@ class Voc:
         photos = files.list_pictures(self.root / _PHOTOS)
         labels = files.list_pictures(self.root / _LABELS)
         found = paired(photos, labels, f"{_PHOTOS}/", f"{_LABELS}/")
-        without = [line for line in found.rejected if line.reason == "no-mask"]
         rejected = [line for line in found.rejected if line.reason != "no-mask"]
-        ignored = found.ignored | ({"photos without a label": len(without)} if without else {})
-        known = {entry.id for entry in found.entries} | {Path(line.id).stem for line in rejected}
-        return replace(found, rejected=rejected + list(self._listed_without(known)), ignored=ignored)
+        known = {files.key_of(Path(entry.image).stem) for entry in found.entries}
+        known |= {files.key_of(Path(line.id).stem) for line in rejected}
+        listed = list(self._listed_without(known))
+        named = {files.key_of(line.id) for line in listed}
+        without = sum(
+            line.reason == "no-mask" and files.key_of(Path(line.id).stem) not in named for line in found.rejected
+        )
+        ignored = found.ignored | ({"photos without a label": without} if without else {})
+        return replace(found, rejected=rejected + listed, ignored=ignored)
 
     def _listed_without(self, known: set[str]) -> Iterator[RejectedLine]:
+        """Names in the lists that have no photo or no label. A line is a name, or the first word of one with more."""
         listed: dict[str, str] = {}
         for name in _LISTS:
             path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
             if path.is_file():
                 for line in path.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
-                    if line.strip():
+                    if line.strip() and files.key_of(line.strip()) not in known:
                         listed.setdefault(line.split()[0], f"ImageSets/Segmentation/{name}.txt")
         for sample, path_in_root in sorted(listed.items()):
-            if sample not in known:
+            if files.key_of(sample) not in known:
                 yield RejectedLine(
                     id=sample, reason="no-mask", detail=f"{path_in_root} names it; it has no photo or no label"
                 )

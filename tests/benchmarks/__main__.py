@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [convert] [build]``: a table at the end, or JSON with --json."""
+"""``python -m tests.benchmarks [build] [coco] [convert]``: a table at the end, or JSON with --json."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import build, convert
+from tests.benchmarks import build, coco, convert
 
-BENCHMARKS = {"build": build.measure, "convert": convert.measure}
+BENCHMARKS = {"build": build.measure, "coco": coco.measure, "convert": convert.measure}
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     for row in rows:
         verdict = "ok" if row.ratio >= row.must_reach else "MISSED"
         print(
-            f"{row.work}: ours {row.ours_s:.2f} s, {row.against} {row.reference_s:.2f} s, "
+            f"{row.work}: ours {row.ours:.2f} {row.unit}, {row.against} {row.reference:.2f} {row.unit}, "
             f"ratio {row.ratio:.2f} (must reach {row.must_reach}) {verdict}"
         )
 

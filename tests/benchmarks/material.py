@@ -15,17 +15,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison; ``ratio`` is how often ours fits into the reference's time."""
+    """One comparison in seconds, or another unit; ``ratio`` is how often ours fits into the reference's."""
 
     work: str
-    ours_s: float
+    ours: float
     against: str
-    reference_s: float
+    reference: float
     must_reach: float
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
-        return self.reference_s / self.ours_s
+        return self.reference / self.ours
 
 
 def draw_pairs(root: Path, count: int, height: int = 400, width: int = 600) -> None:

@@ -292,7 +292,8 @@ def test_a_mask_of_the_photos_size_is_passed_on_as_it_is(resize: bool, orientati
 def test_a_smaller_mask_of_the_same_shape_is_refused_with_the_way_out() -> None:
     message = refused(ids(12, 16), 24, 32)
     assert message == (
-        "the mask is 16x12, the photo 32x24, expected one size; --resize-masks resizes masks of the photo's shape"
+        "the mask is 16x12, the photo 32x24, expected one size; "
+        "`convert pairs --resize-masks` resizes masks of the photo's shape"
     )
 
 

@@ -1,0 +1,157 @@
+"""export-coco: a prepared dataset's masks to a COCO instances file, and back again without loss."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segdata.errors import FolderError, ImageRefused, JobFailed, OptionError, SourceError
+from segdata.formats import coco_json, coco_masks, files, images
+from segdata.formats.coco_json import Category, Object, Picture
+from segdata.formats.folders import refuse_nested
+from segdata.labels import IGNORE_INDEX
+from segdata.parallel import chunks, run_tasks
+from segdata.records import DatasetRecord, SampleLine, read_dataset
+from segdata.sample_files import Place, read_recorded, sample_lines
+
+PER = ("image", "person")
+_CHUNK = 16
+_CROWD_CATEGORY = 1
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written: ``folder`` is what its file names are relative to, for ``convert coco --images``."""
+
+    out: Path
+    folder: Path
+    images: int
+    annotations: int
+    ignored_regions: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    place: Place
+    lines: Sequence[SampleLine]
+    per: str
+
+
+@dataclass(frozen=True)
+class _Region:
+    category: int
+    is_crowd: bool
+    rle: coco_masks.Rle
+
+
+def export_coco(
+    dataset: Path, out: Path, per: str = "person", jobs: int | None = None, overwrite: bool = False
+) -> ExportReport:
+    """Write ``out``, compressed run lengths over the prepared dataset ``dataset``.
+
+    ``per`` person: an annotation for each connected region of a class; image: one for all of a class in a picture.
+    Ids of categories are those of the label map, 0 is background. What is 255 becomes one crowd of category 1, so that
+    ``convert coco`` gives the same masks again. FolderError where ``out`` is something else's file.
+    """
+    if per not in PER:
+        raise OptionError(f"--per {per!r}: expected one of {', '.join(PER)}.")
+    record = read_dataset(dataset)
+    if record.label_map is None:
+        raise SourceError(f"{dataset}: holds mattes, expected masks. Convert it with a --threshold to make some.")
+    _refuse_foreign(out, overwrite)
+    lines = list(sample_lines(dataset))
+    folder, prefixes = _common_folder(dataset, record, lines)
+    place = Place(dataset, record.image_root)
+    licenses = sorted({line.license for line in lines if line.license is not None})
+    pictures = _pictures(lines, record, prefixes, licenses)
+    categories = [Category(i, name) for i, name in enumerate(record.label_map.names) if i]
+    tasks = [_Task(place, chunk, per) for chunk in chunks(lines, _CHUNK)]
+    regions = run_tasks(_regions_of, tasks, jobs, "export-coco", [len(task.lines) for task in tasks])
+    counts = {"annotations": 0, "crowds": 0}
+    objects = _numbered((found for chunk in regions for found in chunk), counts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_file(out) as file:
+        coco_json.write_instances(file, record.name, licenses, categories, pictures, objects)
+    return ExportReport(out, folder, len(lines), counts["annotations"], counts["crowds"])
+
+
+def _refuse_foreign(out: Path, overwrite: bool) -> None:
+    refuse_nested(out)
+    if out.exists() and not (out.is_file() and coco_json.is_ours(out)):
+        raise FolderError(f"{out}: is no file that export-coco wrote. Choose another --out.")
+    if out.exists() and not overwrite:
+        raise FolderError(f"{out}: exists already. Choose another --out, or pass --overwrite.")
+
+
+def _common_folder(dataset: Path, record: DatasetRecord, lines: Sequence[SampleLine]) -> tuple[Path, dict[str, str]]:
+    """The folder below which all photos lie, and what goes before their names by the root that their lines name."""
+    roots = {line.image_root or record.image_root for line in lines} or {record.image_root}
+    real = {root: (dataset / root).resolve() for root in roots}
+    try:
+        folder = Path(os.path.commonpath(list(real.values())))
+    except ValueError as error:
+        raise SourceError(f"{dataset}: its photos lie on two drives. Convert it with --copy-images.") from error
+    return folder, {
+        root: "" if path == folder else f"{files.relative_posix(path, folder)}/" for root, path in real.items()
+    }
+
+
+def _pictures(
+    lines: Sequence[SampleLine], record: DatasetRecord, prefixes: dict[str, str], licenses: Sequence[str]
+) -> Iterator[Picture]:
+    sizes = Counter(line.group for line in lines)
+    for number, line in enumerate(lines, 1):
+        yield Picture(
+            id=number,
+            file_name=prefixes[line.image_root or record.image_root] + line.image,
+            height=line.height,
+            width=line.width,
+            license=None if line.license is None else licenses.index(line.license) + 1,
+            video_id=line.group if sizes[line.group] > 1 else None,  # so that they stay on one side of a split
+        )
+
+
+def _numbered(found: Iterator[list[_Region]], counts: dict[str, int]) -> Iterator[Object]:
+    """Annotations with ids from 1 on; ``found`` are each picture's regions, in the order of the pictures."""
+    for image, regions in enumerate(found, 1):
+        for region in regions:
+            counts["annotations"] += 1
+            counts["crowds"] += region.is_crowd
+            yield Object(
+                id=counts["annotations"],
+                image_id=image,
+                category_id=region.category,
+                iscrowd=int(region.is_crowd),
+                area=coco_masks.area(region.rle),
+                bbox=coco_masks.bounding_box(region.rle),
+                segmentation=coco_json.RunLengths(region.rle["size"], region.rle["counts"].decode("ascii")),
+            )
+
+
+def _regions_of(task: _Task) -> list[list[_Region]]:
+    images.use_one_thread()
+    return [_regions(task, line) for line in task.lines]
+
+
+def _regions(task: _Task, line: SampleLine) -> list[_Region]:
+    try:
+        mask = images.decode_mask(read_recorded(task.place.below(line, line.mask or ""), line.mask_sha256, line.id))
+    except ImageRefused as error:
+        raise JobFailed(f"{task.place.folder}: {error}. Convert it again.") from error
+    found = []
+    for class_id in np.flatnonzero(images.count_values(mask)).tolist():
+        if class_id == 0:
+            continue
+        of_class = (mask == class_id).astype(np.uint8)
+        if class_id == IGNORE_INDEX:
+            found.append(_Region(_CROWD_CATEGORY, True, coco_masks.encoded(of_class)))
+            continue
+        whole = task.per == "image"
+        parts = [coco_masks.encoded(of_class)] if whole else coco_masks.connected_regions(of_class)
+        found += [_Region(class_id, False, part) for part in parts]
+    return found
