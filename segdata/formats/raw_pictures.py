@@ -297,7 +297,8 @@ def binary_ids(label: Label, threshold: int | None) -> Pixels:
 def read_alpha(data: bytes) -> npt.NDArray[Any]:
     """(H, W) uint8 or uint16: the alpha channel of a PNG, or the values of a grey picture that has none.
 
-    ImageRefused(``matte-mode``) for colours without alpha, and as ``read_label``.
+    ImageRefused(``matte-mode``) for one that is grey and opaque everywhere, where either could be the matte; as
+    ``read_label`` for colours without alpha.
     """
     if not data.startswith(PNG_MAGIC) or header(data).channels not in (2, 4):
         return alpha_values(read_label(data))
@@ -307,7 +308,11 @@ def read_alpha(data: bytes) -> npt.NDArray[Any]:
     if b"eXIf" in data or b"exif" in data:
         _refuse_turn(_open(data), data)
     pixels: npt.NDArray[Any] = imdecode(data, cv2.IMREAD_UNCHANGED, found)
-    return np.ascontiguousarray(pixels[:, :, -1])  # OpenCV makes four channels of grey with alpha
+    alpha = np.ascontiguousarray(pixels[:, :, 3])  # OpenCV makes four channels of grey with alpha
+    is_grey = (pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all()
+    if is_grey and alpha.min() == np.iinfo(alpha.dtype).max:
+        raise ImageRefused("matte-mode", "grey, with an alpha that is opaque everywhere; save the matte without it")
+    return alpha
 
 
 def cut_alpha(alpha: npt.NDArray[Any], threshold: float) -> Pixels:

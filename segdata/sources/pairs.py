@@ -97,10 +97,10 @@ class Pairs:
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0/1 for binary, raw ids for index, alpha for matte."""
         data = files.read_regular(self.masks / entry.label)
-        if entry.label.lower().endswith(".mat"):
-            label = mat.read_mat_label(data, self.mask_key)
-        else:
-            label = raw_pictures.read_label(data)
+        is_mat = entry.label.lower().endswith(".mat")
+        if self.kind == "matte" and not is_mat:
+            return RawLabel(raw_pictures.read_alpha(data))
+        label = mat.read_mat_label(data, self.mask_key) if is_mat else raw_pictures.read_label(data)
         if self.kind == "matte":
             return RawLabel(raw_pictures.alpha_values(label))
         if self.kind == "binary":

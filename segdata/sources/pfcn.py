@@ -78,5 +78,5 @@ class Pfcn:
         data = files.read_regular(self.root / entry.label)
         if self.is_published:
             return RawLabel(raw_pictures.binary_ids(mat.read_mat_label(data, "mask"), None))
-        alpha = raw_pictures.alpha_values(raw_pictures.read_label(data))
+        alpha = raw_pictures.read_alpha(data)
         return RawLabel(alpha if self.threshold is None else raw_pictures.cut_alpha(alpha, self.threshold))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from PIL import Image
 
 from segdata.errors import ImageRefused
 from segdata.formats.raw_pictures import Label, binary_ids, cut_alpha, read_alpha
+from segdata.sources import Entry
+from segdata.sources.pairs import Pairs
 from tests.material import exif, grey_png, palette_png, photo, png_chunk, raw_png, saved
+from tests.sources.layouts import cut_out, soft, write
 
 HEIGHT, WIDTH = 16, 32
 ALPHA = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 256).astype(np.uint8)
@@ -221,3 +225,20 @@ def test_a_dark_lossy_mask_may_be_empty_at_a_threshold() -> None:
 def test_a_threshold_cuts_lossy_values(values: list[int], threshold: int) -> None:
     found = binary_ids(label(np.array([values], np.uint8), lossy=True), threshold)
     assert found.tolist() == [[int(value >= threshold) for value in values]]
+
+
+def test_grey_that_is_opaque_everywhere_could_be_either_and_is_refused() -> None:
+    grey = soft()
+    opaque = np.full_like(grey, 255)
+    with pytest.raises(ImageRefused, match="matte-mode: grey, with an alpha that is opaque everywhere"):
+        read_alpha(saved(np.dstack([grey, grey, grey, opaque]), "PNG"))
+    with pytest.raises(ImageRefused, match="opaque everywhere"):
+        read_alpha(saved(Image.merge("LA", [Image.fromarray(grey), Image.fromarray(opaque)]), "PNG"))
+    np.testing.assert_array_equal(read_alpha(cut_out(opaque)), opaque)  # colours are no matte
+
+
+def test_a_cut_out_is_a_matte_in_pairs_too(tmp_path: Path) -> None:
+    write(tmp_path / "masks" / "a.png", cut_out(soft()))
+    source = Pairs(tmp_path / "photos", tmp_path / "masks", None, "matte")
+    values = source.annotate(Entry(id="a", group="a", image="a.jpg", label="a.png")).values
+    np.testing.assert_array_equal(values, soft())
