@@ -160,16 +160,20 @@ def category_map(spec: str | None, categories: tuple[str, ...]) -> LabelMap:
     if spec is None or spec == "binary":
         merged = spec == "binary" or categories == ("person",)
         names = ("background", "person") if merged else words
-        own = tuple((i,) for i in range(1, len(words)))
         found = LabelMap(
             name="binary" if merged else "categories",
             names=names,
             colors=_COLORS["binary"] if len(names) == 2 else distinct_colors(len(names)),
             left_right_pairs=_left_right_pairs(names),
-            from_ids=((0,), tuple(range(1, len(words)))) if merged else ((0,), *own),
+            from_ids=((0,), tuple(range(1, len(words)))) if merged else tuple((i,) for i in range(len(words))),
         )
     elif spec.lower().endswith(".toml"):
-        found = _from_toml(_parse_toml(Path(spec)), words, Path(spec))
+        parsed = _parse_toml(Path(spec))
+        if parsed.source:
+            raise LabelMapError(
+                f"label map {Path(spec).name}: source {parsed.source!r}, but the data holds categories."
+            )
+        found = _from_toml(parsed, words, Path(spec))
     else:
         raise LabelMapError(f"--labels {spec!r}: expected binary, or a .toml file that names categories.")
     named = {raw for raws in (*found.from_ids, found.ignored_ids) for raw in raws}

@@ -8,6 +8,7 @@ lines and rejected lines are JSON lines, one value a line, in the order of the f
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ SAMPLES_JSONL = "samples.jsonl"
 REJECTED_JSONL = "rejected.jsonl"
 
 SPLITS = ("train", "validation", "test")
+_DRIVE = re.compile(":" if os.name == "nt" else "^[A-Za-z]:")  # or a second stream of a file, on Windows
 
 
 class SampleLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -327,5 +329,5 @@ def is_inside(path: str) -> bool:
         and not pure.is_absolute()
         and ".." not in pure.parts
         and "\\" not in path
-        and not re.match("[A-Za-z]:", path)  # a drive
+        and not _DRIVE.search(path)
     )

@@ -176,28 +176,26 @@ class _Names:
     def __init__(self, samples: Sequence[SplitKey], groups: Sequence[str]) -> None:
         self._samples = samples
         self._groups = groups
-        self._by_key: dict[str, list[int]] = {}  # by id and by group
+        self._by_id: dict[str, list[int]] = {}  # for crops also by photo, which lists name
+        self._by_group: dict[str, list[int]] = {}
         self._by_path: dict[str, list[int]] = {}
+        self._folders: set[str] = set()
         photos = {*groups, *(sample.group for sample in samples)}
-        self._folders = {
-            PurePosixPath(sample.image).parts[0]
-            for sample in samples
-            if "/" in sample.image and sample.crop is None and sample.image_root is None
-        }
         for i, sample in enumerate(samples):
-            keys, ends = {sample.group, groups[i]}, {*_ends(sample.image), PurePosixPath(sample.image).stem}
-            if sample.crop is None:
-                keys.add(sample.id)
-            else:  # lists name photos: crop 1 of photo "a" is not photo "a-1"
-                keys |= {sample.id} - photos
+            both = {sample.group, groups[i]}
+            ends = {*_ends(sample.image), PurePosixPath(sample.image).stem}
+            ids = {sample.id} | (both if sample.id == sample.group else set())
+            if sample.crop is not None:  # crop 1 of photo "a" is not photo "a-1"
+                ids = both | ({sample.id} - photos)
                 ends = {end for end in ends if "/" in end}
-            for key in keys:
-                self._by_key.setdefault(key, []).append(i)
-            for end in ends:
-                self._by_path.setdefault(end, []).append(i)
+            elif "/" in sample.image and sample.image_root is None:
+                self._folders.add(PurePosixPath(sample.image).parts[0])
+            for found, keys in ((self._by_id, ids), (self._by_group, both), (self._by_path, ends)):
+                for key in keys:
+                    found.setdefault(key, []).append(i)
 
     def find(self, line: str) -> list[int]:
-        """The samples that a list's line names: of "image mask" the longest beginning that fits, whole paths first.
+        """The samples that a list's line names; of "image mask" the longest beginning that fits, whole paths first.
 
         A path into one of the datasets' own folders must fit as a whole, since another clip has a 1.jpg too.
         """
@@ -206,15 +204,18 @@ class _Names:
         loose = [name for name in beginnings if self._folders.isdisjoint(PurePosixPath(name).parts[:-1])]
         whole = [end for name in beginnings for end in (name, *_ends(name)) if end == name or "/" in end]
         for candidate in (*whole, *(PurePosixPath(name).name for name in loose), *map(_stem, loose)):
-            found = self._by_key.get(candidate, []) or self._by_path.get(candidate, [])
-            own = {candidate}  # all of one group
-            whole_group = own in ({self._groups[i] for i in found}, {self._samples[i].group for i in found})
-            if len(found) > 1 and not whole_group:
-                ids = ", ".join(self._samples[i].id for i in found[:3])
-                raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
+            found = self._by_id.get(candidate, []) or self._by_path.get(candidate, [])
             if found:
-                return found
-        return []
+                return self._alone(line, candidate, found)
+        return next((self._by_group[name] for name in beginnings if name in self._by_group), [])
+
+    def _alone(self, line: str, name: str, found: list[int]) -> list[int]:
+        """``found``, if it is one sample, or all crops of one photo."""
+        photos = {self._groups[i] for i in found}, {self._samples[i].group for i in found}
+        if len(found) == 1 or photos[0] == {name} or photos[1] == {name}:
+            return found
+        ids = ", ".join(self._samples[i].id for i in found[:3])
+        raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
 
 
 def _stem(name: str) -> str:

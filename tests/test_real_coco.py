@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 
 from segdata.errors import ImageRefused, SourceError
 from segdata.formats import coco_json, coco_masks, images
+from segdata.formats.coco_json import Annotation
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.labels import category_map
 from segdata.sources.coco import Coco
@@ -107,7 +108,7 @@ def test_annotations_without_photos_are_rasterised_as_by_ann_to_mask() -> None:
     assert (len(found.annotations), found.problems) == (len(coco.anns), [])
     for item in found.annotations:
         image = coco.imgs[item.image_id]
-        rle = coco_masks.rasterised(item.segmentation, image["height"], image["width"])
+        rle = coco_masks.rasterised(item, image["height"], image["width"])
         np.testing.assert_array_equal(coco_masks.decoded(rle), ann_to_mask(coco, coco.anns[item.id]))
 
 
@@ -117,14 +118,18 @@ def test_compressed_strings_of_results_are_read_as_by_pycocotools() -> None:
     assert results
     for item in results:
         segmentation = item["segmentation"]
-        rle = coco_masks.rasterised(msgspec.Raw(json.dumps(segmentation).encode()), *segmentation["size"])
+        rle = coco_masks.rasterised(
+            Annotation(7, 5, 1, msgspec.Raw(json.dumps(segmentation).encode())), *segmentation["size"]
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             np.testing.assert_array_equal(coco_masks.decoded(rle), pycoco.decode(segmentation))
         for cut in range(1, len(segmentation["counts"]), 97):
             short = segmentation | {"counts": segmentation["counts"][:-cut]}
             with pytest.raises(ImageRefused, match="bad-annotation"):
-                coco_masks.rasterised(msgspec.Raw(json.dumps(short).encode()), *segmentation["size"])
+                coco_masks.rasterised(
+                    Annotation(7, 5, 1, msgspec.Raw(json.dumps(short).encode())), *segmentation["size"]
+                )
 
 
 def test_a_file_of_results_is_no_instances_file() -> None:

@@ -68,7 +68,10 @@ _COMMON = [
 
 
 def _source(name: str) -> Callable[[Callable[..., _Planned]], None]:
-    """Make a command of a function that plans it; it takes the function's own options, then those of ``_run``."""
+    """Make a command of a function that plans it; it takes the function's own options, then those of ``_run``.
+
+    Typer reads a command's options from its signature, and knows no other way to share eight of them among seven.
+    """
 
     def register(function: Callable[..., _Planned]) -> None:
         own = inspect.signature(function).parameters
@@ -119,7 +122,7 @@ def _coco(
         Literal["ignore", "include", "exclude"],
         typer.Option("--crowd", help="Crowds: 255 where nobody else is, a person like others, or background."),
     ] = "ignore",
-    min_area: Annotated[int, typer.Option("--min-area", help="Leave out objects of fewer pixels (not crowds).")] = 0,
+    min_area: Annotated[int, typer.Option("--min-area", help="Leave out objects of fewer pixels.")] = 0,
     empty: Annotated[
         Literal["keep", "drop"], typer.Option("--empty", help="Images without an object: negatives to keep, or drop.")
     ] = "keep",
@@ -142,19 +145,15 @@ def _pfcn(
     size: Annotated[int, typer.Option("--size", help="Side of a crop in pixels.")] = 512,
     seed: Annotated[int, typer.Option("--seed", help="Another seed places other windows.")] = 0,
     min_person: Annotated[float, typer.Option("--min-person", help="Least share of person pixels in a crop.")] = 0.05,
-    matte: Matte = None,
     threshold: Threshold = None,
 ) -> _Planned:
     """PFCN portraits: NNNNN.jpg with NNNNN_mask.mat as published, or X.png beside X_matte.png.
 
     Example: segdata convert pfcn EG_dataset --out prepared/portraits
     """
-    from segdata.errors import OptionError
     from segdata.sources.pfcn import Pfcn
     from segdata.transforms.crop import Crop
 
-    if matte and threshold is not None:
-        raise OptionError("--matte keep and --threshold exclude each other.")
     return Pfcn(root, threshold), {"crop": Crop(crops, size, seed, min_person) if crops else None}
 
 

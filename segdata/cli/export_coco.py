@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,5 +32,14 @@ def export_coco(
     report = job.export_coco(dataset, out, per, jobs, overwrite)
     ignored = f", {report.ignored_regions} of them ignored regions" if report.ignored_regions else ""
     text = f"{out}: {report.annotations} annotations in {report.images} images{ignored}"
-    back = f"  read it back with  segdata convert coco {out} --images {os.path.relpath(report.folder)}"
-    output.show(report, [text, back], json)
+    names = [] if report.categories == ["person"] else [f"--category {shlex.quote(name)}" for name in report.categories]
+    arguments = [shlex.quote(str(out)), "--images", shlex.quote(_shown(report.folder)), *names, "--out DIR"]
+    output.show(report, [text, f"  read it back with  segdata convert coco {' '.join(arguments)}"], json)
+
+
+def _shown(folder: Path) -> str:
+    """A folder as seen from here, where that is possible (not from another drive)."""
+    try:
+        return os.path.relpath(folder)
+    except ValueError:
+        return str(folder)

@@ -216,14 +216,14 @@ def _license_names(licenses: Any) -> dict[int | str, str]:
 # ---- writing
 
 
-class RunLengths(msgspec.Struct, frozen=True):
+class CompressedRle(msgspec.Struct, frozen=True):
     """A compressed mask: ``size`` [height, width], ``counts`` as pycocotools writes them."""
 
     size: list[int]
     counts: str
 
 
-class Picture(msgspec.Struct, frozen=True, omit_defaults=True):
+class WrittenImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """An image to write; as ``Image``, with a license's number."""
 
     id: int
@@ -234,7 +234,7 @@ class Picture(msgspec.Struct, frozen=True, omit_defaults=True):
     video_id: str | None = None
 
 
-class Object(msgspec.Struct, frozen=True):
+class WrittenAnnotation(msgspec.Struct, frozen=True):
     """An annotation to write: ``area`` in pixels, ``bbox`` (x, y, w, h)."""
 
     id: int
@@ -243,7 +243,7 @@ class Object(msgspec.Struct, frozen=True):
     iscrowd: int
     area: int
     bbox: tuple[int, int, int, int]
-    segmentation: RunLengths
+    segmentation: CompressedRle
 
 
 _OURS = b'{\n"info": {"contributor": "segdata export-coco"'
@@ -254,8 +254,8 @@ def write_instances(
     name: str,
     licenses: Sequence[str],
     categories: Iterable[Category],
-    pictures: Iterable[Picture],
-    objects: Iterable[Object],
+    pictures: Iterable[WrittenImage],
+    objects: Iterable[WrittenAnnotation],
 ) -> None:
     """An instances file, a record a line, written as the records come."""
     file.write(_OURS + b', "description": ' + msgspec.json.encode(name) + b"}")

@@ -17,6 +17,7 @@ import numpy as np
 from pycocotools import mask as pycoco
 
 from segdata.errors import ImageRefused
+from segdata.formats.coco_json import Annotation
 from segdata.formats.images import Pixels
 
 _MAX_OUTLINE_PX = 4_000_000  # pycocotools takes 40 bytes for each pixel of an outline
@@ -37,12 +38,12 @@ _POLYGONS = msgspec.json.Decoder(Polygons)
 _RUN_LENGTHS = msgspec.json.Decoder(RunLengths)
 
 
-def rasterised(segmentation: msgspec.Raw, height: int, width: int) -> Rle:
+def rasterised(annotation: Annotation, height: int, width: int) -> Rle:
     """The RLE of an annotation in an image of that size: what pycocotools' ``annToRLE`` gives, bit for bit.
 
     Raises as ``checked``.
     """
-    found = checked(segmentation, height, width)
+    found = checked(annotation, height, width)
     try:
         if isinstance(found, list):
             return _merged(pycoco.frPyObjects(found, height, width))
@@ -51,15 +52,22 @@ def rasterised(segmentation: msgspec.Raw, height: int, width: int) -> Rle:
         plain = {"size": [height, width], "counts": found.counts}
         return pycoco.frPyObjects(plain, height, width)  # type: ignore[no-any-return]
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise _refused(f"pycocotools refuses its segmentation: {error}") from error
+        raise ImageRefused("bad-annotation", f"{annotation.where}: pycocotools refuses it: {error}") from error
 
 
-def checked(segmentation: msgspec.Raw, height: int, width: int) -> Polygons | RunLengths:
-    """An annotation's raw JSON (polygons, or run lengths, plain or compressed), sound in an image of that size.
+def checked(annotation: Annotation, height: int, width: int) -> Polygons | RunLengths:
+    """An annotation's polygons, or run lengths (plain or compressed), sound in an image of that size.
 
-    ImageRefused(``bad-annotation``) for anything that pycocotools would take for something else than it says.
+    ImageRefused(``bad-annotation``), naming annotation and image, for anything that pycocotools would take for
+    something else than it says.
     """
-    raw = bytes(segmentation).lstrip()
+    try:
+        return _checked(bytes(annotation.segmentation).lstrip(), height, width)
+    except ImageRefused as error:
+        raise ImageRefused(error.reason, f"{annotation.where}: {error.detail}") from error
+
+
+def _checked(raw: bytes, height: int, width: int) -> Polygons | RunLengths:
     try:
         if raw[:1] == b"[":
             return _checked_polygons(_POLYGONS.decode(raw), height, width)

@@ -315,7 +315,12 @@ def read_alpha(data: bytes) -> npt.NDArray[Any]:
     return alpha
 
 
-def cut_alpha(alpha: npt.NDArray[Any], threshold: float) -> Pixels:
-    """(H, W) uint8 of 0 and 1: where alpha, as a share of its type's maximum, is at least ``threshold``."""
+def cut_alpha(alpha: npt.NDArray[Any], threshold: float | None) -> npt.NDArray[Any]:
+    """(H, W) uint8 of 0 and 1: where alpha, as a share of its type's maximum, is at least ``threshold``.
+
+    Alpha as it is for None.
+    """
+    if threshold is None:
+        return alpha
     cut: Pixels = (alpha >= threshold * np.iinfo(alpha.dtype).max).astype(np.uint8)
     return cut

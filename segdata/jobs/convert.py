@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdata.errors import ImageRefused, JobFailed, OptionError
-from segdata.formats import coco_masks, files, images, raw_pictures
+from segdata.formats import files, images, raw_pictures
 from segdata.formats.folders import OutputFolder, output_folder
 from segdata.labels import IGNORE_INDEX, LabelMap
 from segdata.parallel import chunks, job_count, run_tasks
@@ -103,7 +103,11 @@ class _Task:
 def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
     """What ``convert`` would do: lists, pairs and reads annotations, decodes no picture, writes nothing."""
     found = _find(source)
-    refused = [RejectedLine(id=e.id, reason=r.reason, detail=r.detail) for e in found.entries if (r := _checked(e))]
+    refused = [
+        RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)
+        for entry in found.entries
+        if (error := entry.fault())
+    ]
     rejected = sorted([*found.rejected, *refused], key=lambda line: (line.id, line.reason))
     return ConvertReport(
         out,
@@ -113,16 +117,6 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
         ignored=found.ignored,
         examples=_examples(rejected),
     )
-
-
-def _checked(entry: Entry) -> ImageRefused | None:
-    """What an annotation file says of a photo that cannot be used, told without decoding the photo."""
-    try:
-        for item in entry.objects:
-            coco_masks.checked(item.segmentation, *entry.size)
-    except ImageRefused as error:
-        return ImageRefused(error.reason, f"{item.where}: {error.detail}")
-    return None
 
 
 def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
@@ -138,6 +132,8 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
         tasks = [_Task(source, chunk, out, options) for chunk in chunks(found.entries, _CHUNK)]
         results = run_tasks(_convert_chunk, tasks, options.jobs, "convert", [len(task.entries) for task in tasks])
         tally = _Tally(source.label_map)
+        if options.crop:  # photos come in the order of their ids, which is not that of their crops'
+            results = iter([sorted((line for lines in results for line in lines), key=lambda line: line.id)])
         samples = _write_samples(folder, results, tally)
         rejected = sorted([*found.rejected, *tally.rejected], key=lambda line: (line.id, line.reason))
         _write_rejected(folder, rejected)
@@ -154,7 +150,7 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
         _by_reason(rejected),
         tally.class_pixels,
         tally.ignored_pixels,
-        dict(sorted(tally.notes.items())),
+        {note: count for note, count in sorted(tally.notes.items()) if count},
         found.ignored,
         _examples(rejected),
     )
@@ -172,6 +168,7 @@ class _Tally:
     """Counts over the samples, kept while they stream by."""
 
     def __init__(self, labels: LabelMap | None) -> None:
+        self._crops: set[tuple[str, Box]] = set()
         self.class_pixels = dict.fromkeys(labels.names, 0) if labels else {}
         self.ignored_pixels = 0
         self.notes: Counter[str] = Counter()
@@ -184,14 +181,24 @@ class _Tally:
         self.ignored_pixels += ignored
         if ignored:
             self.notes["masks with ignored pixels (255)"] += 1
+        if line.crop and line.id != f"{line.group}-0":  # what is noted of a photo counts once
+            self._add_crop(line)
+            return
+        self._add_crop(line)
         if line.exif_orientation:
             self.notes["photos turned by their EXIF orientation"] += 1
         if line.reencoded_from:
             self.notes["photos stored anew as PNG"] += 1
         if line.mask_resized_from:
             self.notes["masks resized to their photo"] += 1
+
+    def _add_crop(self, line: SampleLine) -> None:
         if line.enlarged_from:
             self.notes["crops enlarged, since the photo is smaller"] += 1
+        if line.crop:
+            window = (line.group, line.crop)
+            self.notes["crops equal to another of their photo"] += window in self._crops
+            self._crops.add(window)
 
 
 def _write_samples(
@@ -294,6 +301,11 @@ class _Read:
     label: RawIds
     resized_from: tuple[int, int] | None
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the raw bytes."""
+        return files.sha256_hex(self.raw)
+
 
 def _convert_one(task: _Task, entry: Entry) -> list[SampleLine]:
     read, crop = _read(task, entry), task.options.crop
@@ -357,7 +369,7 @@ def _cut(task: _Task, entry: Entry, read: _Read, pixels: RawIds, name: str, box:
         width=side,
         image_sha256=files.sha256_hex(data),
         image_bytes=len(data),
-        source_sha256=files.sha256_hex(read.raw),
+        source_sha256=read.sha256,
         crop=box,
         enlarged_from=(h, w) if h < side else None,
         mask_resized_from=read.resized_from,
@@ -369,8 +381,7 @@ def _cut(task: _Task, entry: Entry, read: _Read, pixels: RawIds, name: str, box:
 def _notes(entry: Entry, read: _Read) -> dict[str, Any]:
     """What a sample line says of where its photo is from."""
     turn = read.photo.orientation
-    was = read.photo.reencoded_from
-    return {"license": entry.license, "exif_orientation": turn if turn != 1 else None, "reencoded_from": was}
+    return {"license": entry.license, "exif_orientation": turn if turn != 1 else None}
 
 
 @contextmanager
@@ -407,7 +418,7 @@ def _store_photo(task: _Task, entry: Entry, read: _Read) -> dict[str, Any]:
     if can_stay and not task.options.copy_images:
         return fields | {"image": entry.image}
     if read.photo.reencoded_from is not None:
-        fields["source_sha256"] = files.sha256_hex(read.raw)
+        fields |= {"source_sha256": read.sha256, "reencoded_from": read.photo.reencoded_from}
     path = f"images/{entry.id}.{'jpg' if read.photo.header.format == 'jpeg' else 'png'}"
     (task.out / path).write_bytes(data)
     return fields | {"image": path} | ({} if task.options.copy_images else {"image_root": "."})

@@ -12,7 +12,7 @@ import numpy as np
 
 from segdata.errors import FolderError, ImageRefused, JobFailed, OptionError, SourceError
 from segdata.formats import coco_json, coco_masks, files, images
-from segdata.formats.coco_json import Category, Object, Picture
+from segdata.formats.coco_json import Category, CompressedRle, WrittenAnnotation, WrittenImage
 from segdata.formats.folders import refuse_nested
 from segdata.labels import IGNORE_INDEX
 from segdata.parallel import chunks, run_tasks
@@ -30,6 +30,7 @@ class ExportReport:
 
     out: Path
     folder: Path
+    categories: list[str]
     images: int
     annotations: int
     ignored_regions: int
@@ -77,7 +78,8 @@ def export_coco(
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_file(out) as file:
         coco_json.write_instances(file, record.name, licenses, categories, pictures, objects)
-    return ExportReport(out, folder, len(lines), counts["annotations"], counts["crowds"])
+    names = [category.name for category in categories]
+    return ExportReport(out, folder, names, len(lines), counts["annotations"], counts["crowds"])
 
 
 def _refuse_foreign(out: Path, overwrite: bool) -> None:
@@ -103,10 +105,10 @@ def _common_folder(dataset: Path, record: DatasetRecord, lines: Sequence[SampleL
 
 def _pictures(
     lines: Sequence[SampleLine], record: DatasetRecord, prefixes: dict[str, str], licenses: Sequence[str]
-) -> Iterator[Picture]:
+) -> Iterator[WrittenImage]:
     sizes = Counter(line.group for line in lines)
     for number, line in enumerate(lines, 1):
-        yield Picture(
+        yield WrittenImage(
             id=number,
             file_name=prefixes[line.image_root or record.image_root] + line.image,
             height=line.height,
@@ -116,20 +118,20 @@ def _pictures(
         )
 
 
-def _numbered(found: Iterator[list[_Region]], counts: dict[str, int]) -> Iterator[Object]:
+def _numbered(found: Iterator[list[_Region]], counts: dict[str, int]) -> Iterator[WrittenAnnotation]:
     """Annotations with ids from 1 on; ``found`` are each picture's regions, in the order of the pictures."""
     for image, regions in enumerate(found, 1):
         for region in regions:
             counts["annotations"] += 1
             counts["crowds"] += region.is_crowd
-            yield Object(
+            yield WrittenAnnotation(
                 id=counts["annotations"],
                 image_id=image,
                 category_id=region.category,
                 iscrowd=int(region.is_crowd),
                 area=coco_masks.area(region.rle),
                 bbox=coco_masks.bounding_box(region.rle),
-                segmentation=coco_json.RunLengths(region.rle["size"], region.rle["counts"].decode("ascii")),
+                segmentation=CompressedRle(region.rle["size"], region.rle["counts"].decode("ascii")),
             )
 
 

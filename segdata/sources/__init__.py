@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from segdata.formats import files, pairing
+from segdata.errors import ImageRefused, OptionError
+from segdata.formats import coco_masks, files, pairing
 from segdata.formats.coco_json import Annotation
-from segdata.formats.files import Pictures
+from segdata.formats.files import PICTURE_SUFFIXES, Pictures
 from segdata.formats.pairing import NO_AFFIX, Affix
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
@@ -32,6 +33,8 @@ SOURCES: dict[str, str] = {
     "voc": "segdata.sources.voc:Voc",
 }
 
+_OF_LABELS = ("no-image", "no-suffix")  # reasons that name a label, not a photo
+
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One raw sample as its source lists it.
@@ -48,10 +51,19 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     size: tuple[int, int] = (0, 0)
     objects: tuple[Annotation, ...] = ()
 
+    def fault(self) -> ImageRefused | None:
+        """What is wrong with ``objects``, as far as it can be told without the photo."""
+        try:
+            for item in self.objects:
+                coco_masks.checked(item, *self.size)
+        except ImageRefused as error:
+            return error
+        return None
+
 
 @dataclass(frozen=True)
 class Found:
-    """What a source found: samples sorted by id, what cannot be one and why, and files passed over by kind."""
+    """What a source found: samples, what cannot be one and why, and files passed over by kind."""
 
     entries: list[Entry]
     rejected: list[RejectedLine] = field(default_factory=list)
@@ -100,8 +112,24 @@ def _only(pictures: Pictures, affix: Affix, reason: str, what: str) -> tuple[Pic
     return replace(pictures, names=[name for name in pictures.names if name in fitting]), others
 
 
-def joined(parts: Mapping[str, Found]) -> Found:
-    """One listing of several folders' (``parts``, by the folder's path), with ids by ``sample_ids``.
+def parted(folder: Path, affix: Affix, label_suffixes: Collection[str]) -> tuple[Pictures, Pictures]:
+    """The photos and the labels in one folder, where labels have an affix."""
+    found = files.list_pictures(folder, PICTURE_SUFFIXES | set(label_suffixes))
+    labels = {name for name in found.names if affix.fits(Path(name).stem)}
+    others = [name for name in found.names if name not in labels]
+    photos = [name for name in others if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    ignored = Counter(found.ignored) + Counter(Path(name).suffix.lower() for name in set(others).difference(photos))
+    return replace(found, names=photos, ignored=dict(ignored)), Pictures(sorted(labels), [])
+
+
+def check_alpha_threshold(threshold: float | None) -> None:
+    """OptionError for one that is no share of full alpha."""
+    if threshold is not None and not 0 < threshold <= 1:
+        raise OptionError(f"--threshold {threshold}: expected a share above 0, to 1, of full alpha.")
+
+
+def joined(parts: Mapping[tuple[str, str], Found]) -> Found:
+    """One listing of several folders' (``parts``, by the folders of photos and of labels), with ids by ``sample_ids``.
 
     What was rejected is named by its folder too.
     """
@@ -109,8 +137,8 @@ def joined(parts: Mapping[str, Found]) -> Found:
     ids, doubled = sample_ids([entry.image for entry in entries])
     named = [msgspec.structs.replace(entry, id=ids[entry.image]) for entry in entries if entry.image in ids]
     rejected = [
-        msgspec.structs.replace(line, id=f"{folder}/{line.id}")
-        for folder, found in parts.items()
+        msgspec.structs.replace(line, id=f"{label_folder if line.reason in _OF_LABELS else folder}/{line.id}")
+        for (folder, label_folder), found in parts.items()
         for line in found.rejected
     ]
     ignored: Counter[str] = sum((Counter(found.ignored) for found in parts.values()), Counter())
@@ -131,7 +159,10 @@ def sample_ids(images: Iterable[str]) -> tuple[dict[str, str], list[RejectedLine
             ids[image] = files.safe_id(stems[image] if len(same) == 1 else whole)
     doubled = {image: same for same in _by_key(ids).values() if len(same) > 1 for image in same}
     rejected = [
-        RejectedLine(id=image, reason="ambiguous", detail=pairing.doubled(same)) for image, same in doubled.items()
+        RejectedLine(
+            id=image, reason="ambiguous", detail=f"{' and '.join(map(repr, same))} would get one id; rename one"
+        )
+        for image, same in doubled.items()
     ]
     return {image: name for image, name in ids.items() if image not in doubled}, rejected
 

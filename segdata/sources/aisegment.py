@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from segdata.errors import OptionError, SourceError
+from segdata.errors import SourceError
 from segdata.formats import files, raw_pictures
 from segdata.formats.files import Pictures
 from segdata.labels import LabelMap, label_map
 from segdata.records import RejectedLine
-from segdata.sources import Entry, Found, RawLabel, joined, paired
+from segdata.sources import Entry, Found, RawLabel, check_alpha_threshold, joined, paired
 
 _PHOTOS, _MATTES = "clip_img", "matting"
 _CLIP, _MATTING = "clip_", "matting_"
@@ -32,8 +31,7 @@ class AISegment:
     name: str = "aisegment"
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise OptionError(f"--threshold {self.threshold}: expected a share above 0, to 1, of full alpha.")
+        check_alpha_threshold(self.threshold)
 
     @property
     def label_map(self) -> LabelMap | None:
@@ -56,64 +54,56 @@ class AISegment:
 
     def find(self) -> Found:
         """Pairs by file stem within each clip; the clip's folder is the group, since its photos are of one scene."""
-        clips = dict(self._clips())
+        photos, mattes = _walk(self.root, _PHOTOS, _CLIP), _walk(self.root, _MATTES, _MATTING)
+        clips = {}
+        for shoot, clip in sorted({*photos.clips, *mattes.clips}):
+            folders = f"{_PHOTOS}/{shoot}/{_CLIP}{clip}", f"{_MATTES}/{shoot}/{_MATTING}{clip}"
+            clips[folders] = self._clip(*folders, files.safe_id(f"{shoot}-{_CLIP}{clip}"))
         if not clips:
             raise SourceError(f"{self.root}: no folder {_PHOTOS}/*/{_CLIP}*, expected AISegment's layout.")
         found = joined(clips)
-        ignored = dict(Counter(found.ignored) + self._ignored())
-        return replace(found, rejected=found.rejected + list(self._bad_folders()), ignored=ignored)
-
-    def _clips(self) -> Iterator[tuple[str, Found]]:
-        photos, mattes = self._folders(_PHOTOS, _CLIP), self._folders(_MATTES, _MATTING)
-        for shoot, clip in sorted({*photos, *mattes}):
-            image_folder, matte_folder = f"{_PHOTOS}/{shoot}/{_CLIP}{clip}", f"{_MATTES}/{shoot}/{_MATTING}{clip}"
-            found = paired(
-                self._pictures(image_folder, (shoot, clip) in photos),
-                self._pictures(matte_folder, (shoot, clip) in mattes),
-                f"{image_folder}/",
-                f"{matte_folder}/",
-            )
-            group = files.safe_id(f"{shoot}-{_CLIP}{clip}")
-            yield image_folder, replace(found, entries=[msgspec.structs.replace(e, group=group) for e in found.entries])
-
-    def _folders(self, top: str, prefix: str) -> set[tuple[str, str]]:
-        """(A, B) of each folder ``top/A/prefix + B``."""
-        return {
-            (shoot, name.removeprefix(prefix))
-            for shoot in files.list_folders(self.root / top)[0]
-            for name in files.list_folders(self.root / top / shoot)[0]
-            if name.startswith(prefix)
-        }
-
-    def _pictures(self, folder: str, there: bool) -> Pictures:
-        return files.list_pictures(self.root / folder) if there else Pictures([], [])
-
-    def _ignored(self) -> Counter[str]:
-        """What lies beside the clips' folders, by kind; a link to a folder counts as one, and is not followed."""
-        used: Counter[str] = Counter()
-        for top, prefix in ((_PHOTOS, _CLIP), (_MATTES, _MATTING)):
-            shoots, bad = files.list_folders(self.root / top)
-            used[top] = len(shoots + bad)
-            for shoot in shoots:
-                clips, bad = files.list_folders(self.root / top / shoot)
-                used[f"{top}/{shoot}"] = sum(name.startswith(prefix) for name in clips) + len(bad)
-        ignored: Counter[str] = Counter()
-        for folder in used:
-            ignored.update(files.list_pictures(self.root / folder, ()).ignored)
-        ignored["folder"] -= used.total()
-        return +ignored
-
-    def _bad_folders(self) -> Iterator[RejectedLine]:
         detail = "the folder's name is not UTF-8; rename it"
-        for top in (_PHOTOS, _MATTES):
-            shoots, bad = files.list_folders(self.root / top)
-            bad = [f"{top}/{name}" for name in bad]
-            bad += [
-                f"{top}/{shoot}/{name}" for shoot in shoots for name in files.list_folders(self.root / top / shoot)[1]
-            ]
-            yield from (RejectedLine(id=files.printable(name), reason="bad-name", detail=detail) for name in bad)
+        bad = [RejectedLine(id=name, reason="bad-name", detail=detail) for name in photos.bad_names + mattes.bad_names]
+        ignored = dict(Counter(found.ignored) + photos.ignored + mattes.ignored)
+        return replace(found, rejected=found.rejected + bad, ignored=ignored)
+
+    def _clip(self, image_folder: str, matte_folder: str, group: str) -> Found:
+        photos, mattes = (
+            files.list_pictures(self.root / folder) if (self.root / folder).is_dir() else Pictures([], [])
+            for folder in (image_folder, matte_folder)
+        )
+        found = paired(photos, mattes, f"{image_folder}/", f"{matte_folder}/")
+        return replace(found, entries=[msgspec.structs.replace(entry, group=group) for entry in found.entries])
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Alpha of the cut-out, or 0/1 where a threshold is given."""
         alpha = raw_pictures.read_alpha(files.read_regular(self.root / entry.label))
-        return RawLabel(alpha if self.threshold is None else raw_pictures.cut_alpha(alpha, self.threshold))
+        return RawLabel(raw_pictures.cut_alpha(alpha, self.threshold))
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The clips below ``clip_img`` or ``matting`` as (A, B), and what else lies there; links to folders do too."""
+
+    clips: set[tuple[str, str]]
+    bad_names: list[str]
+    ignored: Counter[str]
+
+
+def _walk(root: Path, top: str, prefix: str) -> _Tree:
+    shoots, bad = files.list_folders(root / top)
+    tree = _Tree(set(), [files.printable(f"{top}/{name}") for name in bad], _beside(root / top, len(shoots + bad)))
+    for shoot in shoots:
+        inside, bad = files.list_folders(root / top / shoot)
+        clips = [name for name in inside if name.startswith(prefix)]
+        tree.clips.update((shoot, name.removeprefix(prefix)) for name in clips)
+        tree.bad_names.extend(files.printable(f"{top}/{shoot}/{name}") for name in bad)
+        tree.ignored.update(_beside(root / top / shoot, len(clips + bad)))
+    return tree
+
+
+def _beside(folder: Path, folders: int) -> Counter[str]:
+    """What a folder holds beside that many folders, by kind."""
+    ignored = Counter(files.list_pictures(folder, ()).ignored)
+    ignored["folder"] -= folders
+    return +ignored

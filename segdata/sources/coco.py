@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -119,7 +120,7 @@ class Coco:
             fault = _image_fault(image, times[image.id]) or faults.get(path) or folders.fault(path)
             fault = fault or chosen.faults.get(image.id)
             objects = chosen.objects.get(image.id, ())
-            if not fault and self.drop_empty and not objects:
+            if not fault and self.drop_empty and all(item.iscrowd and self.crowd != "include" for item in objects):
                 fault = _EMPTY
             if fault:
                 detail = f"image {image.id} ({path!r}): {fault[1]}"
@@ -143,10 +144,7 @@ class Coco:
         crowds: list[_Shape] = []
         shapes: list[_Shape] = []
         for item in entry.objects:
-            try:
-                rle = coco_masks.rasterised(item.segmentation, *entry.size)
-            except ImageRefused as error:
-                raise ImageRefused(error.reason, f"{item.where}: {error.detail}") from error
+            rle = coco_masks.rasterised(item, *entry.size)
             shape = _Shape(-coco_masks.area(rle), -item.id, item.category_id, rle)
             if item.iscrowd and self.crowd != "include":
                 crowds.append(shape)
@@ -261,11 +259,11 @@ def _image_fault(image: Image, times: int) -> _Fault | None:
 
 
 class _Folders:
-    """Whether a file name leads to a file in the folder of images, and nowhere else."""
+    """Whether a file name leads through no links to a file that is there, spelt as there on every system."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
-        self._there = set(os.listdir(root))  # one question for most, instead of one each
+        self._names: dict[str, set[str]] = {}  # of the files in a folder, by its relative path
         self._real = {"": True}  # by relative path
 
     def fault(self, path: str) -> _Fault | None:
@@ -274,9 +272,16 @@ class _Folders:
         parent = posixpath.dirname(path)
         if not self._is_real(parent):
             return "bad-path", f"{parent} is a link to a folder, expected a folder"
-        if path not in self._there and not os.path.lexists(os.path.join(self._root, path)):
+        if posixpath.basename(path) not in self._listing(parent):
             return "no-photo", "no such file in the folder of images"
         return None
+
+    def _listing(self, folder: str) -> set[str]:
+        if folder not in self._names:
+            self._names[folder] = set()
+            with suppress(OSError, ValueError):
+                self._names[folder].update(os.listdir(os.path.join(self._root, folder)))
+        return self._names[folder]
 
     def _is_real(self, folder: str) -> bool:
         if folder not in self._real:

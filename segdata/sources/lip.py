@@ -63,10 +63,8 @@ class Lip:
         LIP's photos are persons cut out of COCO's, named by the photo and the person: the photo is the group. Else
         the id is.
         """
-        found = joined({photos: self._part(photos, labels) for photos, labels in self._parts().items()})
-        return replace(
-            found, entries=[msgspec.structs.replace(entry, group=_group(entry.id)) for entry in found.entries]
-        )
+        found = joined({(photos, labels): self._part(photos, labels) for photos, labels in self._parts().items()})
+        return replace(found, entries=[msgspec.structs.replace(entry, group=_group(entry)) for entry in found.entries])
 
     def _part(self, photos: str, labels: str) -> Found:
         if not (self.root / labels).is_dir():
@@ -82,6 +80,6 @@ class Lip:
         return RawLabel(raw_pictures.read_ids(files.read_regular(self.root / entry.label)))
 
 
-def _group(sample: str) -> str:
-    person = re.fullmatch(r"(\d+)_\d+", sample)
-    return person[1] if person else sample
+def _group(entry: Entry) -> str:
+    person = re.fullmatch(r"(\d+)_\d+", Path(entry.image).stem)
+    return person[1] if person else entry.id

@@ -4,18 +4,17 @@ prefix or suffix).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from segdata.errors import OptionError
 from segdata.formats import files, mat, raw_pictures
-from segdata.formats.files import PICTURE_SUFFIXES, Pictures
+from segdata.formats.files import PICTURE_SUFFIXES
 from segdata.formats.pairing import NO_AFFIX, Affix
 from segdata.labels import LabelMap
-from segdata.sources import Entry, Found, RawLabel, paired
+from segdata.sources import Entry, Found, RawLabel, paired, parted
 
 KINDS = ("binary", "index", "matte")
-_MASK_SUFFIXES = PICTURE_SUFFIXES | {".mat"}
 
 
 @dataclass(frozen=True)
@@ -85,13 +84,11 @@ class Pairs:
 
     def find(self) -> Found:
         """Pairs by file stem; the id is the photo's stem, and each photo its own group."""
-        photos = files.list_pictures(self.images)
         if self._is_one_folder:
-            all_files = files.list_pictures(self.masks, _MASK_SUFFIXES)
-            masks = Pictures([name for name in all_files.names if self._mask.fits(Path(name).stem)], [])
-            photos = replace(photos, names=[name for name in photos.names if name not in set(masks.names)])
+            photos, masks = parted(self.images, self._mask, (".mat",))
         else:
-            masks = files.list_pictures(self.masks, _MASK_SUFFIXES)
+            photos = files.list_pictures(self.images)
+            masks = files.list_pictures(self.masks, PICTURE_SUFFIXES | {".mat"})
         return paired(photos, masks, "", "", self._mask, self._image)
 
     def annotate(self, entry: Entry) -> RawLabel:

@@ -6,15 +6,14 @@ redistributed: ``X.png`` (or jpg) beside ``X_matte.png``, whose grey is alpha.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from segdata.errors import OptionError, SourceError
 from segdata.formats import files, mat, raw_pictures
-from segdata.formats.files import Pictures
 from segdata.formats.pairing import Affix
 from segdata.labels import LabelMap, label_map
-from segdata.sources import Entry, Found, RawLabel, paired
+from segdata.sources import Entry, Found, RawLabel, check_alpha_threshold, paired, parted
 
 _PHOTOS, _MASKS = "images_data_crop", "images_mask"
 _MASK = Affix(suffix="_mask")
@@ -30,8 +29,7 @@ class Pfcn:
     name: str = "pfcn"
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise OptionError(f"--threshold {self.threshold}: expected a share above 0, to 1, of full alpha.")
+        check_alpha_threshold(self.threshold)
         if self.threshold is not None and self.is_published:
             raise OptionError(f"--threshold {self.threshold}: {self.root} holds masks, expected mattes to cut.")
 
@@ -64,19 +62,16 @@ class Pfcn:
         if self.is_published:
             masks = files.list_pictures(self.root / _MASKS, (".mat",))
             return paired(files.list_pictures(self.root / _PHOTOS), masks, f"{_PHOTOS}/", f"{_MASKS}/", _MASK)
-        found = files.list_pictures(self.root)
-        mattes = [name for name in found.names if _MATTE.fits(Path(name).stem)]
-        if not mattes:
+        photos, mattes = parted(self.root, _MATTE, ())
+        if not mattes.names:
             raise SourceError(
                 f"{self.root}: neither {_PHOTOS}/ and {_MASKS}/ nor X beside X_matte.png, expected one of the two."
             )
-        photos = replace(found, names=[name for name in found.names if name not in set(mattes)])
-        return paired(photos, Pictures(mattes, []), "", "", _MATTE)
+        return paired(photos, mattes, "", "", _MATTE)
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0/1, or alpha."""
         data = files.read_regular(self.root / entry.label)
         if self.is_published:
             return RawLabel(raw_pictures.binary_ids(mat.read_mat_label(data, "mask"), None))
-        alpha = raw_pictures.read_alpha(data)
-        return RawLabel(alpha if self.threshold is None else raw_pictures.cut_alpha(alpha, self.threshold))
+        return RawLabel(raw_pictures.cut_alpha(raw_pictures.read_alpha(data), self.threshold))

@@ -164,9 +164,9 @@ def test_any_damage_gives_a_file_or_one_line(tmp_path: Path, at: int, cut: int, 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_what_is_written_is_read_back(tmp_path: Path, count: int) -> None:
-    pictures = [coco_json.Picture(i, f'ä "{i}".jpg', 24, 32, 1, f"v{i}") for i in range(1, count + 1)]
-    runs = coco_json.RunLengths([24, 32], "PP`0")
-    objects = [coco_json.Object(i, i, 1, 0, 9, (1, 2, 3, 3), runs) for i in range(1, count + 1)]
+    pictures = [coco_json.WrittenImage(i, f'ä "{i}".jpg', 24, 32, 1, f"v{i}") for i in range(1, count + 1)]
+    runs = coco_json.CompressedRle([24, 32], "PP`0")
+    objects = [coco_json.WrittenAnnotation(i, i, 1, 0, 9, (1, 2, 3, 3), runs) for i in range(1, count + 1)]
     file = io.BytesIO()
     coco_json.write_instances(file, 'two\n"people"', ["CC BY"], [Category(1, "person")], pictures, objects)
     found = read(tmp_path, file.getvalue())

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from segdata.errors import ImageRefused
 from segdata.formats import coco_masks
+from segdata.formats.coco_json import Annotation
 from tests.material import Pixels
 
 Size = tuple[int, int]
@@ -27,7 +28,7 @@ def raw(value: Any) -> msgspec.Raw:
 
 
 def drawn(segmentation: Any, size: Size) -> Pixels:
-    return coco_masks.decoded(coco_masks.rasterised(raw(segmentation), *size))
+    return coco_masks.decoded(coco_masks.rasterised(Annotation(7, 5, 1, raw(segmentation)), *size))
 
 
 def by_pycocotools(segmentation: Any, size: Size) -> Pixels:
@@ -74,7 +75,7 @@ def runs_of(text: str) -> list[int] | None:
 
 def refused(segmentation: Any, size: Size, match: str | None = None) -> None:
     with pytest.raises(ImageRefused, match=match) as error:
-        coco_masks.rasterised(raw(segmentation), *size)
+        coco_masks.rasterised(Annotation(7, 5, 1, raw(segmentation)), *size)
     assert error.value.reason == "bad-annotation"
     assert "\n" not in error.value.detail
 
@@ -115,7 +116,7 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 @settings(max_examples=200, deadline=None)
 @given(st.lists(polygon, min_size=1, max_size=4), sizes)
 def test_any_polygons_are_drawn_as_pycocotools_draws_them(polygons: list[list[float]], size: Size) -> None:
-    rle = coco_masks.rasterised(raw(polygons), *size)
+    rle = coco_masks.rasterised(Annotation(7, 5, 1, raw(polygons)), *size)
     wanted = by_pycocotools(polygons, size)
     np.testing.assert_array_equal(coco_masks.decoded(rle), wanted)
     assert coco_masks.area(rle) == wanted.sum()
@@ -251,14 +252,14 @@ def test_what_pycocotools_would_take_for_something_else_is_refused(segmentation:
 )
 def test_bytes_that_are_no_json_are_refused(data: bytes) -> None:
     with pytest.raises(ImageRefused) as error:
-        coco_masks.rasterised(msgspec.Raw(data), 1, 1)
+        coco_masks.rasterised(Annotation(7, 5, 1, msgspec.Raw(data)), 1, 1)
     assert error.value.reason == "bad-annotation"
 
 
 @pytest.mark.parametrize("before", [b"[", b'{"counts":', b'{"a":['])
 def test_deep_nesting_is_refused(before: bytes) -> None:
     with pytest.raises(ImageRefused):
-        coco_masks.rasterised(msgspec.Raw(before * 100_000), 4, 4)
+        coco_masks.rasterised(Annotation(7, 5, 1, msgspec.Raw(before * 100_000)), 4, 4)
 
 
 def test_an_outline_that_would_take_much_memory_is_refused() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from segdata.errors import JobFailed
 from segdata.formats import images
 from segdata.formats.files import sha256_file
 from segdata.jobs.convert import ConvertOptions, convert, plan
@@ -166,7 +167,7 @@ def test_a_crop_of_a_turned_photo_is_of_the_upright_one(tmp_path: Path, kind: st
     upright = np.rot90(opened(data), -1)
     source = one(tmp_path / "raw", data, f"00001.{kind.lower()}")
     report = convert(source, tmp_path / "out", crops())
-    assert report.notes["photos turned by their EXIF orientation"] == 3
+    assert report.notes["photos turned by their EXIF orientation"] == 1
     for cut in written(tmp_path / "out"):
         assert cut.line["exif_orientation"] == 6
         assert np.abs(cut.image - area_average(cut.window(upright), SIDE)).mean() < (4 if kind == "JPEG" else 1)
@@ -317,3 +318,27 @@ def test_the_command_cuts_as_the_job_does(tmp_path: Path) -> None:
     done = segdata("convert", "pfcn", tmp_path / "raw", "--out", tmp_path / "command", *options)
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "command") == tree(tmp_path / "job")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_lines_are_sorted_by_the_crops_ids_whatever_the_photos_are_called(tmp_path: Path, jobs: int) -> None:
+    for name in ("a", "a-1", "b"):
+        one(tmp_path / "raw", saved(photo(HEIGHT, WIDTH, len(name)), "JPEG"), f"{name}.jpg")
+    report = convert(Pfcn(tmp_path / "raw"), tmp_path / "out", crops(crop=Crop(12, SIDE), jobs=jobs))
+    ids = [line["id"] for line in lines(tmp_path / "out" / "samples.jsonl")]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == report.samples == 36
+    assert not verify(tmp_path / "out", jobs=1).faults
+
+
+def test_equal_crops_are_counted(tmp_path: Path) -> None:
+    source = one(tmp_path / "raw", saved(photo(24, 24), "PNG"), mask=person(24, 24))
+    report = convert(source, tmp_path / "out", crops(crop=Crop(4, SIDE)))
+    assert report.notes["crops equal to another of their photo"] == 3
+
+
+def test_a_share_of_rejected_photos_is_not_watered_down_by_crops(tmp_path: Path) -> None:
+    source = several(tmp_path / "raw", 10)
+    (tmp_path / "raw" / "images_data_crop" / "00003.jpg").write_bytes(b"no picture")
+    with pytest.raises(JobFailed, match=r"1 of 10 samples rejected \(10.0%\)"):
+        convert(source, tmp_path / "out", crops())

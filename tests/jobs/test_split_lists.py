@@ -14,15 +14,16 @@ from segdata.errors import SourceError
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.split import SplitReport, split
 from segdata.jobs.verify import verify
-from segdata.labels import label_map
+from segdata.labels import category_map, label_map
 from segdata.records import SPLITS, SplitOptions
 from segdata.sources.aisegment import AISegment
+from segdata.sources.coco import Coco
 from segdata.sources.pairs import Pairs
 from segdata.sources.pfcn import Pfcn
 from segdata.transforms.crop import Crop
 from tests.folders import lines, segdata, tree
 from tests.material import Pixels, ids, photo, saved
-from tests.sources.layouts import HEIGHT, WIDTH, cut_out, jpeg, mat, soft, write
+from tests.sources.layouts import HEIGHT, WIDTH, cut_out, instances, jpeg, mat, soft, write
 
 LISTED = SplitOptions(method="listed")
 SHAPES = ["whole", "crops"]
@@ -403,3 +404,28 @@ def test_every_split_may_have_a_list(tmp_path: Path, dataset: Path) -> None:
     assert {name: groups(tmp_path / "m", name) for name in report.splits} == {
         name: [f"{i:05d}"] for i, name in enumerate(SPLITS, 1)
     }
+
+
+def coco(root: Path, names: dict[int, str]) -> Path:
+    """COCO images by id, whose ids are other images' names."""
+    found = instances(list(names.values()), [])
+    found["images"] = [image | {"id": number} for image, number in zip(found["images"], names, strict=True)]
+    for seed, name in enumerate(names.values()):
+        write(root / "images" / name, jpeg(seed))
+    write(root / "instances.json", json.dumps(found).encode())
+    source = Coco(root / "instances.json", root / "images", category_map(None, ("person",)))
+    convert(source, root / "d", ConvertOptions("coco", jobs=1))
+    return root / "d"
+
+
+@pytest.mark.parametrize(("line", "found"), [("1", "1"), ("1.jpg", "1"), ("7", "30"), ("30", "30")])
+def test_a_name_means_the_photo_of_that_name_before_the_image_of_that_id(tmp_path: Path, line: str, found: str) -> None:
+    dataset = coco(tmp_path, {1: "2.jpg", 2: "1.jpg", 7: "30.jpg"})
+    listed(tmp_path, dataset, train=text_list(tmp_path / "a.txt", line))
+    assert [sample["id"] for sample in lines(tmp_path / "m" / "train.jsonl")] == [found]
+
+
+def test_a_file_name_is_no_image_id(tmp_path: Path) -> None:
+    dataset = coco(tmp_path, {7: "30.jpg", 8: "31.jpg"})
+    report = listed(tmp_path, dataset, train=text_list(tmp_path / "a.txt", "31.jpg", "7.jpg"))
+    assert (report.splits, report.missing) == ({"train": 1}, ["7.jpg"])

@@ -103,8 +103,8 @@ def test_a_label_of_the_other_half_is_not_taken(halves: dict[str, tuple[str, str
     (tmp_path / halves["train"][1] / "2.png").rename(tmp_path / halves["val"][1] / "2.png")
     found = Lip(tmp_path, LIP).find()
     assert [entry.id for entry in found.entries] == ["1", "3", "4"]
-    train, val = halves["train"][0], halves["val"][0]
-    assert told(found) == [(f"{train}/2.jpg", "no-mask"), (f"{val}/2.png", "no-image")]
+    train, val = halves["train"][0], halves["val"][1]
+    assert told(found) == sorted([(f"{train}/2.jpg", "no-mask"), (f"{val}/2.png", "no-image")])
 
 
 def test_a_root_of_neither_layout_is_refused_with_the_folders_that_were_expected(tmp_path: Path) -> None:
@@ -261,3 +261,10 @@ def test_a_stem_of_both_halves_must_be_listed_by_its_path(tmp_path: Path) -> Non
     train["train"].write_bytes(b"Training/Images/1.jpg\n")
     report = split([tmp_path / "out"], tmp_path / "m", SplitOptions(method="listed"), train)
     assert (report.splits, report.unlisted) == ({"train": 1}, ["Validation-Images-1"])
+
+
+def test_persons_of_one_coco_photo_are_one_group_in_both_halves(tmp_path: Path) -> None:
+    add(tmp_path, LAYOUTS["LIP"]["train"], "77_1", "77_2", "8_1")
+    add(tmp_path, LAYOUTS["LIP"]["val"], "77_1")
+    found = {entry.image: entry.group for entry in Lip(tmp_path, LIP).find().entries}
+    assert sorted(found.values()) == ["77", "77", "77", "8"]
