@@ -71,4 +71,6 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(found, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{hint} Known: {', '.join(names)}."
+    shown = names[:100]
+    more = f", and {len(names) - 100} more" if len(names) > 100 else ""
+    return f"{hint} Known: {', '.join(shown)}{more}."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segdata.errors import LabelMapError, did_you_mean
+from segdata.errors import LabelMapError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ def _problem(labels: LabelMap) -> str:
     if repeated:
         return f"class {sorted(repeated)[0]!r} is named twice; every class needs a name of its own."
     for name in labels.names:
-        if not name or name.strip() != name or "," in name or name.splitlines() != [name]:
+        if not _is_class_name(name):
             return f"class name {name!r} is empty, or holds a comma, a line break or outer spaces."
     if labels.ignore_index != IGNORE_INDEX:
         return f"ignore index {labels.ignore_index}, expected {IGNORE_INDEX}."
@@ -142,9 +142,10 @@ def label_map(spec: str, vocabulary: str) -> LabelMap:
         )
     found = vocabulary or next(iter(made_from))
     if found not in made_from:
+        fitting = ", ".join(name for name, made in sorted(_BUILT_IN.items()) if found in made)
         raise LabelMapError(
             f"--labels {spec!r}: is made from {' or '.join(made_from)} ids, not from {vocabulary} ids. "
-            "Use a .toml file with your own from-lists."
+            f"For those there is {fitting}, or your own .toml file."
         )
     return _built_in(spec, found, made_from[found])
 
@@ -156,6 +157,7 @@ def category_map(spec: str | None, categories: tuple[str, ...]) -> LabelMap:
     None gives each category a class of its own, ``"binary"`` makes all of them person, a TOML file says which becomes
     what, by name. LabelMapError where it is none of these, or leaves a category out.
     """
+    _check_categories(spec, categories)
     words = ("background", *categories)
     if spec is None or spec == "binary":
         merged = spec == "binary" or categories == ("person",)
@@ -183,6 +185,21 @@ def category_map(spec: str | None, categories: tuple[str, ...]) -> LabelMap:
                 f"--labels {spec}: does not name {word!r}, expected every category in it, and background."
             )
     return msgspec.structs.replace(found, ignored_ids=tuple(sorted({*found.ignored_ids, IGNORE_INDEX})))
+
+
+def _check_categories(spec: str | None, categories: tuple[str, ...]) -> None:
+    if not 1 <= len(set(categories)) == len(categories) < _MAX_CLASSES:
+        raise OptionError(f"--category: {len(categories)} names, expected 1 to {_MAX_CLASSES - 1}, each once.")
+    for name in categories:
+        if spec is None and (not _is_class_name(name) or name == "background"):
+            raise OptionError(
+                f"--category {name!r}: cannot name a class (a comma, a line break, outer spaces, or 'background'). "
+                "Pass --labels binary, or a FILE.toml that names its class."
+            )
+
+
+def _is_class_name(name: str) -> bool:
+    return bool(name) and name.strip() == name and "," not in name and name.splitlines() == [name]
 
 
 def known_label_maps() -> tuple[str, ...]:
@@ -298,6 +315,8 @@ def read_label_map(path: Path, vocabulary: str = "") -> LabelMap:
 
 def _parse_toml(path: Path) -> _TomlLabelMap:
     where = f"label map {path.name}"
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would hang
+        raise LabelMapError(f"{path}: is no regular file, expected a label map in TOML.")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return msgspec.convert(raw, _TomlLabelMap)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from segdata.errors import ImageRefused, OptionError, SourceError
-from segdata.formats.files import PICTURE_SUFFIXES, read_regular
+from segdata.formats.files import PICTURE_SUFFIXES, cut, read_regular
 from segdata.formats.mat import read_mat_numbers
 from segdata.hashing import unit_hash
 from segdata.records import SPLITS
+
+_LONGEST_LINE = 8192  # two paths of 4096
 
 
 class SplitKey(msgspec.Struct, frozen=True):
@@ -158,7 +161,10 @@ def by_lists(
     missing: list[str] = []
     for split, names in lists.items():
         for name in names:
-            found = known.find(name)
+            try:
+                found = known.find(name)
+            except SourceError as error:
+                raise SourceError(str(error).replace("--list", f"--list {split}", 1)) from error
             if not found:
                 missing.append(name)
             for i in found:
@@ -199,15 +205,40 @@ class _Names:
 
         A path into one of the datasets' own folders must fit as a whole, since another clip has a 1.jpg too.
         """
-        words = line.replace("\\", "/").split(" ")
-        beginnings = [" ".join(words[:count]) for count in range(len(words), 0, -1)]
-        loose = [name for name in beginnings if self._folders.isdisjoint(PurePosixPath(name).parts[:-1])]
-        whole = [end for name in beginnings for end in (name, *_ends(name)) if end == name or "/" in end]
-        for candidate in (*whole, *(PurePosixPath(name).name for name in loose), *map(_stem, loose)):
+        words = line.replace("\\", "/").replace("\t", " ").split(" ")
+        for count in range(len(words), 0, -1):
+            found = self._named(" ".join(words[:count]), whole=True)
+            if found:
+                return self._alone_on_its_line(line, found, words[count:] if count > 1 else words[1:2])
+        for count in range(len(words), 0, -1):
+            found = self._named(" ".join(words[:count]), whole=False)
+            if found:
+                return self._alone_on_its_line(line, found, words[count:] if count > 1 else words[1:2])
+        return []
+
+    def _named(self, name: str, whole: bool) -> list[int]:
+        """The samples of a name: of an id or the end of a path (``whole``), else of a bare file name or a group."""
+        parts = PurePosixPath(name).parts
+        own = [at for at, part in enumerate(parts[:-1]) if part in self._folders]
+        if whole:
+            candidates = [name, *("/".join(parts[at:]) for at in own or range(len(parts) - 1))]
+        else:
+            candidates = [] if own else [PurePosixPath(name).name, _stem(name)]
+        for candidate in candidates:
             found = self._by_id.get(candidate, []) or self._by_path.get(candidate, [])
             if found:
-                return self._alone(line, candidate, found)
-        return next((self._by_group[name] for name in beginnings if name in self._by_group), [])
+                return self._alone(name, candidate, found)
+        return [] if whole else self._by_group.get(name, [])
+
+    def _alone_on_its_line(self, line: str, found: list[int], rest: list[str]) -> list[int]:
+        """``found``, unless the rest of the line is another sample's name and not the mask of this one."""
+        other: list[int] = []
+        with suppress(SourceError):  # a mask's name may fit several photos
+            other = self._named(" ".join(rest), whole=True) or self._named(" ".join(rest), whole=False)
+        if other and other != found:
+            ids = " and ".join(self._samples[each[0]].id for each in (found, other))
+            raise SourceError(f'--list: {cut(line)!r} names {ids}, expected one name a line, or "image mask".')
+        return found
 
     def _alone(self, line: str, name: str, found: list[int]) -> list[int]:
         """``found``, if it is one sample, or all crops of one photo."""
@@ -215,7 +246,7 @@ class _Names:
         if len(found) == 1 or photos[0] == {name} or photos[1] == {name}:
             return found
         ids = ", ".join(self._samples[i].id for i in found[:3])
-        raise SourceError(f"--list: {line!r} fits several samples ({ids}), expected one. List ids.")
+        raise SourceError(f"--list: {cut(line)!r} fits several samples ({ids}), expected one. List ids.")
 
 
 def _stem(name: str) -> str:
@@ -254,11 +285,15 @@ def read_list(path: os.PathLike[str]) -> list[str]:
     """
     where = f"--list {os.fspath(path)}"
     try:
+        data = read_regular(Path(path))
         if os.fspath(path).lower().endswith(".mat"):
-            return [f"{number:05d}" for number in read_mat_numbers(read_regular(Path(path)))]
-        with open(path, encoding="utf-8-sig") as file:
-            return [line.strip() for line in file if line.strip()]
+            return [f"{number:05d}" for number in read_mat_numbers(data)]
+        lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
     except ImageRefused as error:
-        raise SourceError(f"{where}: {error.detail}, expected a matrix of numbers.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{where}: {error}, expected a text file with a name per line.") from error
+        raise SourceError(f"{where}: {error.detail}. Expected a list of photos.") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{where}: is not UTF-8 text, expected a name a line (or a .mat file of numbers).") from error
+    longest = max(map(len, lines), default=0)
+    if longest > _LONGEST_LINE:
+        raise SourceError(f"{where}: has a line of {longest:,} characters, expected a name a line.")
+    return lines

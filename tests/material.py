@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segdata import shards
-from segdata.formats import images, tfds, tfrecord
+from segdata.formats import coco_masks, images, tfds, tfrecord
 from segdata.labels import LabelMap, label_map
 from segdata.records import (
     INDEX_JSON,
@@ -106,6 +106,11 @@ def palette_png(values: Pixels, colors: Sequence[tuple[int, int, int]] = ()) -> 
     picture = Image.fromarray(values).copy()
     picture.putpalette([c for color in colors for c in color] or [i * k % 256 for i in range(256) for k in (38, 75, 5)])
     return saved(picture, "PNG")
+
+
+def decoded_rle(rle: coco_masks.Rle) -> Pixels:
+    """(H, W) of 0 and 1."""
+    return coco_masks.painted([(rle, 1)], *rle["size"])
 
 
 def sample_line(sample_id: str = "a", **changes: Any) -> SampleLine:

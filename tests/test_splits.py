@@ -398,7 +398,7 @@ def test_a_list_file_may_have_a_bom_blank_lines_and_windows_ends(tmp_path: Path)
 def test_a_list_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "list.txt", tmp_path / "nowhere.txt", tmp_path):
-        with pytest.raises(SourceError, match="expected a text file with a name per line"):
+        with pytest.raises(SourceError, match=r"xpected a (name a line|list of photos)"):
             read_list(path)
 
 

@@ -22,7 +22,8 @@ from segdata.formats.files import read_regular
 _MAX_BYTES = 1 << 34
 _BOM = b"\xef\xbb\xbf"
 # Strings too, so that what is in them stays; one without an end goes to the end, or each quote in it would be tried.
-_NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN|-?Infinity', re.DOTALL)
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN|-?Infinity', re.DOTALL)
+_AT = re.compile(r"\(byte (\d+)\)")
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
@@ -56,7 +57,6 @@ class Category(msgspec.Struct, frozen=True):
 
     id: int
     name: str
-    supercategory: Any = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ class Instances:
     categories: list[Category]
     licenses: dict[int | str, str]
     problems: list[Problem] = field(default_factory=list)
+
+    def license_of(self, image: Image) -> str | None:
+        """The name of an image's license, where the file has it."""
+        return self.licenses.get(image.license) if isinstance(image.license, int | str) else None
 
 
 class _Typed(msgspec.Struct):
@@ -138,7 +142,8 @@ def _piece_by_piece(data: bytes, path: Path) -> Instances:
         pieces = _pieces(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         is_list = data.lstrip()[:1] == b"["
-        found = "a list (of results?)" if is_list else str(error)
+        found = "a list, as of results" if is_list else str(error)
+        found += " (it was cut; fetch it again)" if "truncated" in found else ""
         raise SourceError(
             f"{path}: {found}, expected COCO instances JSON: an object with images, annotations and categories."
         ) from error
@@ -153,20 +158,39 @@ def _pieces(data: bytes) -> _Pieces:
         return msgspec.json.decode(data, type=_Pieces)
     except msgspec.ValidationError:
         raise
-    except msgspec.DecodeError:
-        # Python's json writes NaN and Infinity, and halves of characters, which are no JSON. As plain strings they make
-        # their own annotation or image bad only.
-        return msgspec.json.decode(_NOT_JSON.sub(_as_json, data), type=_Pieces)
+    except msgspec.DecodeError as error:
+        if not _is_almost_json(data, error):
+            raise
+        # Python's json writes NaN and Infinity, and halves of characters, which are no JSON. As null, and as plain
+        # text, they make their own annotation or image bad only.
+        return msgspec.json.decode(_as_json(data), type=_Pieces)
 
 
-def _as_json(match: re.Match[bytes]) -> bytes:
-    text = match[0]
-    if text[:1] != b'"':
-        return b'"%s"' % text
-    if rb"\ud" in text.lower():  # maybe half a character, as Python writes a file name that is not UTF-8
+def _is_almost_json(data: bytes, error: msgspec.DecodeError) -> bool:
+    """Whether what the decoder stopped at may be such a thing; the search for them takes its time."""
+    at = _AT.search(str(error))
+    if at and "surrogate" not in str(error):
+        return data[int(at[1]) : int(at[1]) + 1] in (b"N", b"I")
+    return (rb"\ud" in data or rb"\uD" in data) and data[-100:].rstrip().endswith(b"}")
+
+
+def _as_json(data: bytes) -> bytes:
+    parts, done = [], 0
+    for match in _TOKENS.finditer(data):
+        instead = _instead(match[0])
+        if instead is not None:
+            parts += [data[done : match.start()], instead]
+            done = match.end()
+    return b"".join([*parts, data[done:]])
+
+
+def _instead(token: bytes) -> bytes | None:
+    if token[:1] != b'"':
+        return b"null"
+    if rb"\ud" in token or rb"\uD" in token:  # maybe half a character, as in a file name that is not UTF-8
         with suppress(ValueError):
-            return json.dumps(json.loads(text).encode("utf-8", "backslashreplace").decode()).encode()
-    return text
+            return json.dumps(json.loads(token).encode("utf-8", "backslashreplace").decode()).encode()
+    return None
 
 
 def _decoded(pieces: list[msgspec.Raw], kind: type[_Part], name: str, problems: list[Problem]) -> Iterator[_Part]:
@@ -176,7 +200,8 @@ def _decoded(pieces: list[msgspec.Raw], kind: type[_Part], name: str, problems: 
             yield decoder.decode(piece)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             found, image = _loose_ids(piece)
-            problems.append(Problem(name, f"{name}s[{number}]", found, image, str(error)))
+            null = " (NaN and Infinity count as null)" if "null" in str(error) else ""
+            problems.append(Problem(name, f"{name}s[{number}]", found, image, f"{error}{null}"))
 
 
 class _Ids(msgspec.Struct):

@@ -17,7 +17,7 @@ from segdata.errors import FolderError, ImageRefused, SourceError
 
 PICTURE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .ppm .tif .tiff .webp".split())
 MAX_FILE_BYTES = 1 << 30
-PARTIAL = ".partial"  # behind the name of a file that is being written
+PARTIAL = ".segdata-partial"  # behind the name of a file that is being written
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))])
 _MAX_ID_BYTES = 180  # leaves room for suffixes below the 255 bytes that file systems allow
@@ -111,7 +111,9 @@ def _passed_over(folder: Path, name: str, suffixes: Collection[str]) -> str:
     if name.startswith("."):
         return "hidden"
     if suffix not in suffixes:
-        return "folder" if (folder / name).is_dir() else (suffix if _is_utf8(suffix) else "") or "no suffix"
+        if (folder / name).is_dir():
+            return "link to a folder" if (folder / name).is_symlink() else "folder"
+        return (suffix if _is_utf8(suffix) else "") or "no suffix"
     return ""
 
 
@@ -140,6 +142,11 @@ def _is_utf8(name: str) -> bool:
 def printable(name: str) -> str:
     """A file name that any terminal and JSON file can hold: bytes that are not UTF-8 as ``\\xff``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def cut(text: str) -> str:
+    """A text for a message, cut in its middle where it is very long."""
+    return text if len(text) <= 200 else f"{text[:140]}...{text[-40:]}"
 
 
 def key_of(stem: str) -> str:

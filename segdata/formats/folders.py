@@ -37,6 +37,12 @@ class OutputFolder:
         (self.path / MARKER).unlink(missing_ok=True)
 
 
+def check_output_folder(path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """FolderError where ``output_folder`` would refuse ``path``; changes nothing."""
+    _refuse_inputs(path, inputs)
+    _refuse_foreign(path, record_name, re.compile(owned), overwrite)
+
+
 @contextmanager
 def output_folder(
     path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = ()
@@ -49,8 +55,7 @@ def output_folder(
     removed, where the folder is finished, holds foreign files, or another command is writing there.
     """
     pattern = re.compile(owned)
-    _refuse_inputs(path, inputs)
-    _refuse_foreign(path, record_name, pattern, overwrite)
+    check_output_folder(path, record_name, owned, overwrite, inputs)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

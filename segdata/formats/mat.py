@@ -47,8 +47,15 @@ def read_mat_label(data: bytes, key: str | None = None) -> Label:
 
 
 def read_mat_numbers(data: bytes) -> list[int]:
-    """The numbers in a ``.mat`` file's only matrix, in MATLAB's order. ImageRefused as in ``read_mat_label``."""
-    return [int(value) for value in read_mat_label(data).values.ravel(order="F")]
+    """The whole numbers in a ``.mat`` file's only matrix, in MATLAB's order. ImageRefused for anything else."""
+    values = _values(data, None)
+    if not np.isfinite(values).all() or (values != np.floor(values)).any() or values.min() < 0:
+        raise ImageRefused("mask-mode", "a matrix of other values than whole numbers")
+    return [int(value) for value in values.ravel(order="F")]
+
+
+class _Damaged(Exception):
+    """What is wrong with the bytes."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,10 @@ def _values(data: bytes, key: str | None) -> npt.NDArray[Any]:
     order = _byte_order(data)
     try:
         return _numbers(_wanted(list(_matrices(data, order)), key), order)
-    except (struct.error, zlib.error) as error:
+    except _Damaged as error:
         raise ImageRefused("unreadable", f"a .mat file that is cut or damaged ({error})") from error
+    except (struct.error, zlib.error) as error:
+        raise ImageRefused("unreadable", "a .mat file that is cut or damaged") from error
 
 
 def _byte_order(data: bytes) -> str:
@@ -79,7 +88,7 @@ def _byte_order(data: bytes) -> str:
         return "<"
     if data[124:128] == b"\x01\x00MI":
         return ">"
-    raise ImageRefused("unreadable", "no .mat file of version 5; save it with -v7")
+    raise ImageRefused("unreadable", f"starts with {data[:8]!r}, which is no .mat file of version 5; save it with -v7")
 
 
 def _matrices(data: bytes, order: str) -> Iterator[_Matrix]:
@@ -89,14 +98,14 @@ def _matrices(data: bytes, order: str) -> Iterator[_Matrix]:
         content = data[at + 8 : at + 8 + size]
         at += 8 + size
         if len(content) < size:
-            raise struct.error(f"{size:,} bytes announced, {len(content):,} there")
+            raise _Damaged(f"{size:,} bytes announced, {len(content):,} there")
         is_compressed = kind == _COMPRESSED
         lead = zlib.decompressobj().decompress(content, _LEAD) if is_compressed else content[:_LEAD]
         start = 0
         if is_compressed:
             kind, start = struct.unpack_from(f"{order}I", lead)[0], 8
         if kind != _MATRIX:
-            raise struct.error(f"type {kind} where a matrix is expected")
+            raise _Damaged(f"type {kind} where a matrix is expected")
         yield _lead(lead, start, order, content, is_compressed)
 
 
@@ -119,13 +128,13 @@ def _part(data: bytes, at: int, order: str) -> tuple[int, bytes, int]:
     if kind >> 16:  # a short element: size, type and at most 4 bytes in 8
         kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
         if size > 4:
-            raise struct.error(f"{size} bytes in a short element")
+            raise _Damaged(f"{size} bytes in a short element")
     else:
         (size,) = struct.unpack_from(f"{order}I", data, at + 4)
         start, end = at + 8, at + 8 + -(-size // 8) * 8
     content = data[start : start + size]
     if len(content) < size:
-        raise struct.error(f"{size:,} bytes announced, {len(content):,} there")
+        raise _Damaged(f"{size:,} bytes announced, {len(content):,} there")
     return kind, content, end
 
 
@@ -137,9 +146,8 @@ def _wanted(found: list[_Matrix], key: str | None) -> _Matrix:
     names = sorted(matrix.name for matrix in named)
     held = ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "") or "nothing"
     wanted = "one matrix" if key is None else f"one {key!r}"
-    raise ImageRefused(
-        "mask-mode", f"a .mat file that holds {held}, expected {wanted}; name it (--mask-key) where there are several"
-    )
+    hint = "; `convert pairs --mask-key` names one" if key is None and len(named) > 1 else ""
+    raise ImageRefused("mask-mode", f"a .mat file that holds {held}, expected {wanted}{hint}")
 
 
 def _numbers(matrix: _Matrix, order: str) -> npt.NDArray[Any]:
@@ -149,17 +157,17 @@ def _numbers(matrix: _Matrix, order: str) -> npt.NDArray[Any]:
     if len(matrix.shape) != 2 or 0 in matrix.shape:
         raise ImageRefused("mask-mode", f"a matrix of shape {matrix.shape[:6]}, expected height x width")
     if min(matrix.shape) < 0:
-        raise struct.error(f"a matrix of shape {matrix.shape}")
+        raise _Damaged(f"a matrix of shape {matrix.shape}")
     count = math.prod(matrix.shape)
     if count > MAX_PIXELS:
         raise ImageRefused("too-large", f"a matrix of shape {matrix.shape}, expected at most {MAX_PIXELS:,} pixels")
     content = _decompressed(matrix.content, matrix.at + 16 + 8 * count) if matrix.is_compressed else matrix.content
     kind, numbers, _ = _part(content, matrix.at, order)
     if kind not in _NUMBERS:
-        raise struct.error(f"numbers of type {kind}")
+        raise _Damaged(f"numbers of type {kind}")
     dtype = np.dtype(order + _NUMBERS[kind])
     if len(numbers) != count * dtype.itemsize:
-        raise struct.error(f"{len(numbers):,} bytes of numbers in a matrix of shape {matrix.shape}")
+        raise _Damaged(f"{len(numbers):,} bytes of numbers in a matrix of shape {matrix.shape}")
     values: npt.NDArray[Any] = np.frombuffer(numbers, dtype).reshape(matrix.shape, order="F")
     return values
 
@@ -169,5 +177,5 @@ def _decompressed(content: bytes, most: int) -> bytes:
     stream = zlib.decompressobj()
     found = stream.decompress(content, most + 1)
     if not stream.eof or len(found) > most:
-        raise zlib.error("its compressed numbers are cut, or more than its shape has room for")
+        raise _Damaged("its compressed numbers are cut, or more than its shape has room for")
     return found

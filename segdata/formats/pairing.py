@@ -26,6 +26,10 @@ class Affix:
         """The stem without them."""
         return stem.removeprefix(self.prefix).removesuffix(self.suffix)
 
+    def around(self, name: str) -> str:
+        """The stem of a name."""
+        return f"{self.prefix}{name}{self.suffix}"
+
 
 NO_AFFIX = Affix()
 
@@ -39,43 +43,42 @@ class Pairing:
 
 
 def pair_by_stem(
-    images: Pictures, labels: Pictures, label_affix: Affix = NO_AFFIX, image_affix: Affix = NO_AFFIX
+    images: Pictures,
+    labels: Pictures,
+    label_affix: Affix = NO_AFFIX,
+    image_affix: Affix = NO_AFFIX,
+    folders: tuple[str, str] = ("", ""),
 ) -> Pairing:
     """Match ``NAME.*`` of ``images`` with ``NAME.*`` of ``labels``, each name with its affix around it.
 
     The key is the name in NFC with letter case folded. Two files with one key on one side are ambiguous: neither is
-    used. Reasons: ``ambiguous``, ``no-mask``, ``no-image``, ``bad-name``.
+    used. Reasons: ``ambiguous``, ``no-mask``, ``no-image``, ``bad-name``. ``folders`` (of images and of labels, empty
+    or ending in a slash) go before the names of what is unpaired.
     """
-    unpaired = [
-        (printable(name), "bad-name", "the file name is not UTF-8; rename it")
-        for name in images.bad_names + labels.bad_names
-    ]
-    unpaired += [
-        (name, "bad-name", "the file name has a backslash, which parts folders on Windows; rename it")
-        for name in images.names + labels.names
-        if "\\" in name
-    ]
-    image_by_key, doubled_images = _by_key(images.names, image_affix)
-    label_by_key, doubled_labels = _by_key(labels.names, label_affix)
-    unpaired += doubled_images + doubled_labels
-    doubled = {_key(name, image_affix): detail for name, _, detail in doubled_images}
-    doubled |= {_key(name, label_affix): detail for name, _, detail in doubled_labels}
+    image_by_key, bad_images = _by_key(images, image_affix)
+    label_by_key, bad_labels = _by_key(labels, label_affix)
+    doubled = {_key(name, image_affix): detail for name, reason, detail in bad_images if reason == "ambiguous"}
+    doubled |= {_key(name, label_affix): detail for name, reason, detail in bad_labels if reason == "ambiguous"}
     pairs = []
     for key, image in image_by_key.items():
         if key in label_by_key:
             pairs.append((image, label_by_key[key]))
         elif key in doubled:
-            unpaired.append((image, "ambiguous", doubled[key]))
+            bad_images.append((image, "ambiguous", doubled[key]))
         else:
-            wanted = image_affix.name(_stem(image))
-            wanted = f"{label_affix.prefix}{wanted}{label_affix.suffix}"
-            unpaired.append((image, "no-mask", f"no mask named {wanted}.* for this photo"))
+            wanted = label_affix.around(image_affix.name(_stem(image)))
+            bad_images.append((image, "no-mask", f"no mask named {wanted}.* for this photo"))
     for key, label in label_by_key.items():
         if key in doubled:
-            unpaired.append((label, "ambiguous", doubled[key]))
+            bad_labels.append((label, "ambiguous", doubled[key]))
         elif key not in image_by_key:
-            wanted = f"{image_affix.prefix}{label_affix.name(_stem(label))}{image_affix.suffix}"
-            unpaired.append((label, "no-image", f"no photo named {wanted}.* for this mask"))
+            wanted = image_affix.around(label_affix.name(_stem(label)))
+            bad_labels.append((label, "no-image", f"no photo named {wanted}.* for this mask"))
+    unpaired = [
+        (folder + name, reason, detail)
+        for folder, bad in zip(folders, (bad_images, bad_labels), strict=True)
+        for name, reason, detail in bad
+    ]
     return Pairing(sorted(pairs), sorted(unpaired))
 
 
@@ -92,11 +95,15 @@ def _key(name: str, affix: Affix) -> str:
     return key_of(affix.name(_stem(name)))
 
 
-def _by_key(names: list[str], affix: Affix) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """File name by key, and those left out since they share a key."""
+def _by_key(pictures: Pictures, affix: Affix) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """File name by key, and those left out: names that no record can hold, and those that share a key."""
+    bad = [(printable(name), "bad-name", "the file name is not UTF-8; rename it") for name in pictures.bad_names]
     groups: dict[str, list[str]] = {}
-    for name in (name for name in names if "\\" not in name):
-        groups.setdefault(_key(name, affix), []).append(name)
+    for name in pictures.names:
+        if "\\" in name:
+            bad.append((name, "bad-name", "the file name has a backslash, which parts folders on Windows; rename it"))
+        else:
+            groups.setdefault(_key(name, affix), []).append(name)
     single = {key: group[0] for key, group in groups.items() if len(group) == 1}
     shared = [(name, "ambiguous", doubled(group)) for group in groups.values() if len(group) > 1 for name in group]
-    return single, shared
+    return single, bad + shared

@@ -280,7 +280,7 @@ def binary_ids(label: Label, threshold: int | None) -> Pixels:
             raise ImageRefused("not-binary", f"values up to {max(found)}, all below --threshold {threshold}; lower it")
         cut: Pixels = (label.values >= threshold).astype(np.uint8)
         return cut
-    if set(found) <= {0, 1}:
+    if set(found) <= {0, 1} and not (label.lossy and found != [0]):
         return label.values.astype(np.uint8)
     if set(found) <= {0, 255} or set(found) <= {0, 65535}:
         white: Pixels = (label.values > 0).astype(np.uint8)
@@ -290,7 +290,7 @@ def binary_ids(label: Label, threshold: int | None) -> Pixels:
     raise ImageRefused(
         "not-binary",
         f"{len(found)} values ({shown}), expected 0 and 1 or 0 and 255; the mask {why}. "
-        "Pass --threshold 128 to cut it, or --kind index for ids",
+        "With `convert pairs` --threshold 128 cuts it, and --kind index takes ids",
     )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from segdata.errors import ImageRefused, JobFailed, OptionError
 from segdata.formats import files, images, raw_pictures
-from segdata.formats.folders import OutputFolder, output_folder
+from segdata.formats.folders import OutputFolder, check_output_folder, output_folder
 from segdata.labels import IGNORE_INDEX, LabelMap
 from segdata.parallel import chunks, job_count, run_tasks
 from segdata.records import (
@@ -101,7 +101,11 @@ class _Task:
 
 
 def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
-    """What ``convert`` would do: lists, pairs and reads annotations, decodes no picture, writes nothing."""
+    """What ``convert`` would do: lists, pairs and reads annotations, decodes no picture, writes nothing.
+
+    FolderError where ``out`` could not be written.
+    """
+    check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs)
     found = _find(source)
     refused = [
         RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)
@@ -126,6 +130,8 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
     the folder then stays unfinished, with rejected.jsonl in it. FolderError as ``output_folder`` raises it.
     """
     found = _find(source)
+    if not options.copy_images:
+        files.relative_posix(source.image_root, out)  # a name that no JSON can hold is told before the work
     with output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs) as folder:
         for name in ("masks", "mattes", "images"):
             (out / name).mkdir(exist_ok=True)
@@ -177,6 +183,8 @@ class _Tally:
     def add(self, line: SampleLine) -> None:
         for name, count in (line.class_pixels or {}).items():
             self.class_pixels[name] += count
+        if line.class_pixels and len(line.class_pixels) > 1 and not any(list(line.class_pixels.values())[1:]):
+            self.notes["masks of background alone"] += 1
         ignored = line.height * line.width - sum(line.class_pixels.values()) if line.class_pixels else 0
         self.ignored_pixels += ignored
         if ignored:
@@ -274,7 +282,8 @@ def _refuse_too_many(out: Path, samples: int, rejected: list[RejectedLine], max_
         f"{len(counted)} of {samples + len(counted)} samples rejected ({share:.1%})" if samples else "no sample is left"
     )
     limit = f", more than --max-rejected {max_rejected}" if samples else ""
-    raise JobFailed(f"{out}: {what}{limit}: {reasons}. All are in {out / REJECTED_JSONL}; mend them, or allow them.")
+    way = "mend them, or pass a larger --max-rejected" if samples else "mend them"
+    raise JobFailed(f"{out}: {what}{limit}: {reasons}. All are in {out / REJECTED_JSONL}; {way}.")
 
 
 # ---- in the worker processes -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def split(
     keys = [_prefixed(key, data.record.name) if merged else key for data in datasets for key in data.keys]
     groups = [key.group for data in datasets for key in data.keys]
     sides, missing, unlisted = _assign(keys, groups, options, lists or {})
-    _check_filled(sides, options, lists or {})
+    _check_filled(sides, options, lists or {}, len(keys), max(Counter(groups).values(), default=0))
     straddling = splits.straddling(keys, sides)
     if text_lists:
         _check_no_spaces(datasets, out)
@@ -170,16 +171,21 @@ def _assign(
     return splits.by_hash(keys, groups, options.test, options.validation, options.salt), [], []
 
 
-def _check_filled(sides: dict[str, list[int]], options: SplitOptions, lists: Mapping[str, Path]) -> None:
+def _check_filled(
+    sides: dict[str, list[int]], options: SplitOptions, lists: Mapping[str, Path], total: int, largest: int
+) -> None:
+    """JobFailed where a wanted split is empty, of ``total`` samples in groups of up to ``largest``."""
     wanted = {"train": True, "test": bool(options.test), "validation": bool(options.validation)}
-    if lists:
-        wanted = {name: name in lists for name in SPLITS}
-    total = sum(map(len, sides.values()))
+    for name in lists:
+        if not sides[name]:
+            raise JobFailed(f"--list {name}={lists[name]}: none of its lines names one of the {total} samples.")
     for name, needed in wanted.items():
-        if needed and not sides[name]:
+        if needed and not sides[name] and not lists:
+            option = f"--{'test' if name == 'train' else name}"
+            groups = f" Groups have up to {largest} samples, and stay whole." if largest > 1 else ""
             raise JobFailed(
                 f"split {name}: none of {total} samples fell into it, expected at least one. "
-                f"Give a number of samples (--{'test' if name == 'train' else name} 1), or other lists."
+                f"Give a number of samples ({option} {largest}), or lists.{groups}"
             )
 
 
@@ -198,7 +204,7 @@ def _check_no_spaces(datasets: list[_Dataset], out: Path) -> None:
         folders = (data.folder, data.folder / data.record.image_root)
         for text in (
             *(files.relative_posix(path, out) for path in folders),
-            *(key.image + key.id for key in data.keys),
+            *(text for key in data.keys for text in (key.image, key.id)),
         ):
             if len(text.split()) != 1:
                 raise SourceError(f"--txt: {text!r} holds spaces, so its line could not be read back. Leave --txt out.")

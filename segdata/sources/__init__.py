@@ -33,8 +33,6 @@ SOURCES: dict[str, str] = {
     "voc": "segdata.sources.voc:Voc",
 }
 
-_OF_LABELS = ("no-image", "no-suffix")  # reasons that name a label, not a photo
-
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One raw sample as its source lists it.
@@ -84,15 +82,19 @@ def paired(
     label_folder: str,
     label_affix: Affix = NO_AFFIX,
     photo_affix: Affix = NO_AFFIX,
+    *,
+    name_folders: bool = False,
 ) -> Found:
     """Samples from two listings, paired by file stem: the id is the photo's stem, and each photo its own group.
 
     ``image_folder`` and ``label_folder`` (empty, or ending in a slash) go before the names in the entries. An affix is
-    what a stem has around the name that photo and label share.
+    what a stem has around the name that photo and label share. With ``name_folders`` what is rejected is named with its
+    folder.
     """
-    photos, other_photos = _only(photos, photo_affix, "no-prefix", "a photo's name")
-    labels, other_labels = _only(labels, label_affix, "no-suffix", "a mask's name")
-    found = pairing.pair_by_stem(photos, labels, label_affix, photo_affix)
+    folders = (image_folder, label_folder) if name_folders else ("", "")
+    photos, other_photos = _only(photos, photo_affix, folders[0], "no-prefix", "a photo's name")
+    labels, other_labels = _only(labels, label_affix, folders[1], "no-suffix", "a mask's name")
+    found = pairing.pair_by_stem(photos, labels, label_affix, photo_affix, folders)
     entries = [
         Entry(id=key, group=key, image=image_folder + photo, label=label_folder + label)
         for photo, label in found.pairs
@@ -104,11 +106,13 @@ def paired(
     return Found(entries, rejected, dict(Counter(photos.ignored) + Counter(labels.ignored)))
 
 
-def _only(pictures: Pictures, affix: Affix, reason: str, what: str) -> tuple[Pictures, list[RejectedLine]]:
+def _only(pictures: Pictures, affix: Affix, folder: str, reason: str, what: str) -> tuple[Pictures, list[RejectedLine]]:
     """The pictures whose names have the affix, and lines for those that have not."""
     fitting = {name for name in pictures.names if affix.fits(Path(name).stem)}
     detail = f"{what} is expected as {affix.prefix}NAME{affix.suffix}"
-    others = [RejectedLine(id=name, reason=reason, detail=detail) for name in pictures.names if name not in fitting]
+    others = [
+        RejectedLine(id=folder + name, reason=reason, detail=detail) for name in pictures.names if name not in fitting
+    ]
     return replace(pictures, names=[name for name in pictures.names if name in fitting]), others
 
 
@@ -128,21 +132,20 @@ def check_alpha_threshold(threshold: float | None) -> None:
         raise OptionError(f"--threshold {threshold}: expected a share above 0, to 1, of full alpha.")
 
 
-def joined(parts: Mapping[tuple[str, str], Found]) -> Found:
-    """One listing of several folders' (``parts``, by the folders of photos and of labels), with ids by ``sample_ids``.
-
-    What was rejected is named by its folder too.
-    """
-    entries = [entry for found in parts.values() for entry in found.entries]
-    ids, doubled = sample_ids([entry.image for entry in entries])
-    named = [msgspec.structs.replace(entry, id=ids[entry.image]) for entry in entries if entry.image in ids]
-    rejected = [
-        msgspec.structs.replace(line, id=f"{label_folder if line.reason in _OF_LABELS else folder}/{line.id}")
-        for (folder, label_folder), found in parts.items()
-        for line in found.rejected
+def joined(parts: Iterable[Found]) -> Found:
+    """One listing of several, with ids by ``sample_ids``."""
+    parts = list(parts)
+    ids, doubled = sample_ids(entry.image for part in parts for entry in part.entries)
+    entries = [
+        msgspec.structs.replace(entry, id=ids[entry.image])
+        for part in parts
+        for entry in part.entries
+        if entry.image in ids
     ]
-    ignored: Counter[str] = sum((Counter(found.ignored) for found in parts.values()), Counter())
-    return Found(sorted(named, key=lambda entry: entry.id), rejected + doubled, dict(ignored))
+    rejected = [line for part in parts for line in part.rejected]
+    ignored: Counter[str] = sum((Counter(part.ignored) for part in parts), Counter())
+    entries.sort(key=lambda entry: entry.id)
+    return Found(entries, rejected + doubled, dict(ignored))
 
 
 def sample_ids(images: Iterable[str]) -> tuple[dict[str, str], list[RejectedLine]]:

@@ -54,25 +54,29 @@ class AISegment:
 
     def find(self) -> Found:
         """Pairs by file stem within each clip; the clip's folder is the group, since its photos are of one scene."""
+        for folder in (_PHOTOS, _MATTES):
+            if not (self.root / folder).is_dir():
+                raise SourceError(f"{self.root}: has no folder {folder}. Name the folder that holds it.")
         photos, mattes = _walk(self.root, _PHOTOS, _CLIP), _walk(self.root, _MATTES, _MATTING)
-        clips = {}
-        for shoot, clip in sorted({*photos.clips, *mattes.clips}):
-            folders = f"{_PHOTOS}/{shoot}/{_CLIP}{clip}", f"{_MATTES}/{shoot}/{_MATTING}{clip}"
-            clips[folders] = self._clip(*folders, files.safe_id(f"{shoot}-{_CLIP}{clip}"))
-        if not clips:
-            raise SourceError(f"{self.root}: no folder {_PHOTOS}/*/{_CLIP}*, expected AISegment's layout.")
-        found = joined(clips)
+        if not photos.clips | mattes.clips:
+            raise SourceError(
+                f"{self.root}: no folder {_PHOTOS}/*/{_CLIP}*, expected AISegment's layout (links to folders are not "
+                "followed). Name the folder that holds it."
+            )
+        found = joined(self._clip(shoot, clip) for shoot, clip in sorted(photos.clips | mattes.clips))
         detail = "the folder's name is not UTF-8; rename it"
         bad = [RejectedLine(id=name, reason="bad-name", detail=detail) for name in photos.bad_names + mattes.bad_names]
         ignored = dict(Counter(found.ignored) + photos.ignored + mattes.ignored)
         return replace(found, rejected=found.rejected + bad, ignored=ignored)
 
-    def _clip(self, image_folder: str, matte_folder: str, group: str) -> Found:
+    def _clip(self, shoot: str, clip: str) -> Found:
+        image_folder, matte_folder = f"{_PHOTOS}/{shoot}/{_CLIP}{clip}", f"{_MATTES}/{shoot}/{_MATTING}{clip}"
+        group = files.safe_id(f"{shoot}-{_CLIP}{clip}")
         photos, mattes = (
             files.list_pictures(self.root / folder) if (self.root / folder).is_dir() else Pictures([], [])
             for folder in (image_folder, matte_folder)
         )
-        found = paired(photos, mattes, f"{image_folder}/", f"{matte_folder}/")
+        found = paired(photos, mattes, f"{image_folder}/", f"{matte_folder}/", name_folders=True)
         return replace(found, entries=[msgspec.structs.replace(entry, group=group) for entry in found.entries])
 
     def annotate(self, entry: Entry) -> RawLabel:

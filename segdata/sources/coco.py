@@ -21,7 +21,6 @@ from segdata.records import RejectedLine, is_inside
 from segdata.sources import Entry, Found, RawLabel, sample_ids
 
 CROWDS = ("exclude", "ignore", "include")
-_MAX_CATEGORIES = 254  # raw ids 1...254; 0 is background and 255 ignored
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class Coco:
             raise OptionError(f"--crowd {self.crowd!r}: expected one of {', '.join(CROWDS)}.")
         if self.min_area < 0:
             raise OptionError(f"--min-area {self.min_area}: expected a number of pixels.")
-        if not 1 <= len(set(self.categories)) == len(self.categories) <= _MAX_CATEGORIES:
-            raise OptionError(f"--category {', '.join(self.categories)}: expected 1 to 254 different names.")
 
     @property
     def image_root(self) -> Path:
@@ -80,6 +77,8 @@ class Coco:
             raise SourceError(f"{self.images}: no such folder, expected the images of {self.annotations}.")
         with coco_json.no_collector():
             instances, chosen = self.load()
+            if not instances.images and not instances.problems:
+                raise SourceError(f"{self.annotations}: lists no images, expected at least one.")
             entries, rejected = self._entries(instances, chosen)
         listed = set(map(_path, instances.images))
         there = files.list_pictures(self.images)
@@ -96,10 +95,11 @@ class Coco:
         """Raw id by category id; 0 for categories that are not wanted."""
         names = [category.name for category in instances.categories]
         for name in self.categories:
-            if names.count(name) != 1:
-                found = f"{names.count(name)} categories" if name in names else "no category"
-                hint = did_you_mean(name, names)
-                raise SourceError(f"{self.annotations}: {found} named {name!r}, expected one.{hint}")
+            if name not in names:
+                hint = did_you_mean(name, names) if names else " It has no categories at all."
+                raise SourceError(f"{self.annotations}: no category named {name!r}, expected one.{hint}")
+            if names.count(name) > 1:
+                raise SourceError(f"{self.annotations}: {names.count(name)} categories named {name!r}, expected one.")
         raw = {name: i for i, name in enumerate(self.categories, 1)}
         ids = {category.id: raw.get(category.name, 0) for category in instances.categories}
         if len(ids) < len(names):
@@ -123,16 +123,16 @@ class Coco:
             if not fault and self.drop_empty and all(item.iscrowd and self.crowd != "include" for item in objects):
                 fault = _EMPTY
             if fault:
-                detail = f"image {image.id} ({path!r}): {fault[1]}"
-                rejected.append(RejectedLine(id=names.get(path, path), reason=fault[0], detail=detail))
+                detail = f"image {image.id} ({files.cut(path)!r}): {fault[1]}"
+                rejected.append(RejectedLine(id=names.get(path, files.cut(path)), reason=fault[0], detail=detail))
                 continue
-            group = str(image.id) if image.video_id is None else f"video-{image.video_id}"
+            group = str(image.id) if image.video_id in (None, "") else f"video-{image.video_id}"
             entries.append(
                 Entry(
                     id=names[path],
                     group=group,
                     image=path,
-                    license=instances.licenses.get(image.license) if isinstance(image.license, int | str) else None,
+                    license=instances.license_of(image),
                     size=(image.height, image.width),
                     objects=tuple(objects),
                 )
@@ -150,12 +150,10 @@ class Coco:
                 crowds.append(shape)
             elif -shape.minus_area >= self.min_area:
                 (crowds if item.iscrowd else shapes).append(shape)
-        mask = np.zeros(entry.size, np.uint8, order="F")  # as pycocotools' own masks lie in memory
-        for shape in [*sorted(crowds if self.crowd == "include" else []), *sorted(shapes)]:
-            mask[coco_masks.decoded(shape.rle) == 1] = shape.raw_id
-        if self.crowd == "ignore":
-            for shape in crowds:
-                mask[(coco_masks.decoded(shape.rle) == 1) & (mask == 0)] = IGNORE_INDEX
+        drawn = [*sorted(crowds if self.crowd == "include" else []), *sorted(shapes)]
+        mask = coco_masks.painted(((shape.rle, shape.raw_id) for shape in drawn), *entry.size)
+        for shape in crowds if self.crowd == "ignore" else []:
+            coco_masks.paint_rest(mask, shape.rle, IGNORE_INDEX)
         if self.drop_empty and not ((mask > 0) & (mask < IGNORE_INDEX)).any():
             raise ImageRefused(*_EMPTY)
         return RawLabel(np.ascontiguousarray(mask))
@@ -211,20 +209,20 @@ def _choose(instances: Instances, raw_ids: dict[int, int]) -> Chosen:
         _place(problem, images_there, chosen)
     told = images_there.union(_undecoded_images(instances))
     for number in sorted((chosen.objects.keys() | chosen.faults.keys()) - told):
-        count = len(chosen.objects.get(number, ()))
-        detail = chosen.faults.get(number, ("", f"{count} annotations name it, images does not list it"))[1]
-        chosen.rejected.append(RejectedLine(id=f"image {number}", reason="no-image", detail=detail))
+        missing = f"annotations of it: {len(chosen.objects.get(number, ()))}, but images does not list it"
+        detail = chosen.faults.get(number, ("", missing))[1]
+        chosen.rejected.append(RejectedLine(id=f"image {number}", reason="unlisted-image", detail=detail))
     return chosen
 
 
 def _place(problem: Problem, images_there: set[int], chosen: Chosen) -> None:
     """An annotation that does not decode rejects its image, where that can be told; else it stands for itself."""
     number = _number(problem.image_id)
-    detail = f"{problem.where} (id {problem.id!r}): {problem.what}"
+    detail = f"{problem.where} (id {files.cut(repr(problem.id))}): {problem.what}"
     if problem.kind == "annotation" and number is not None and number in images_there:
         chosen.faults.setdefault(number, ("bad-annotation", detail))
         return
-    name = f"{problem.kind} {problem.where if problem.id is None else problem.id}"
+    name = f"{problem.kind} {problem.where if problem.id is None else files.cut(str(problem.id))}"
     chosen.rejected.append(RejectedLine(id=name, reason=f"bad-{problem.kind}", detail=detail))
 
 
@@ -268,10 +266,13 @@ class _Folders:
 
     def fault(self, path: str) -> _Fault | None:
         if not is_inside(path):
-            return "bad-path", f"file_name {path!r}, expected a path inside the folder of images"
+            return (
+                "bad-path",
+                f"file_name {files.cut(path)!r}, expected a path below the folder of images, with slashes",
+            )
         parent = posixpath.dirname(path)
         if not self._is_real(parent):
-            return "bad-path", f"{parent} is a link to a folder, expected a folder"
+            return "bad-path", f"{parent} is a link to a folder, expected a folder. Pass what it leads to as --images"
         if posixpath.basename(path) not in self._listing(parent):
             return "no-photo", "no such file in the folder of images"
         return None

@@ -14,6 +14,7 @@ import msgspec
 
 from segdata.errors import SourceError
 from segdata.formats import files, raw_pictures
+from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
 from segdata.sources import Entry, Found, RawLabel, joined, paired
 
@@ -49,8 +50,12 @@ class Lip:
         return {"labels": self.label_map.name}
 
     def _parts(self) -> dict[str, str]:
-        parts = {photos: labels for photos, labels in _PARTS.items() if (self.root / photos).is_dir()}
-        if not parts:
+        parts = {
+            photos: labels
+            for photos, labels in _PARTS.items()
+            if (self.root / photos).is_dir() or (self.root / labels).is_dir()
+        }
+        if not any((self.root / photos).is_dir() for photos in parts):
             raise SourceError(
                 f"{self.root}: has none of {', '.join(_PARTS)}, expected LIP's or CIHP's folders. "
                 "Name the folder that holds them."
@@ -63,17 +68,18 @@ class Lip:
         LIP's photos are persons cut out of COCO's, named by the photo and the person: the photo is the group. Else
         the id is.
         """
-        found = joined({(photos, labels): self._part(photos, labels) for photos, labels in self._parts().items()})
+        found = joined(self._part(photos, labels) for photos, labels in self._parts().items())
         return replace(found, entries=[msgspec.structs.replace(entry, group=_group(entry)) for entry in found.entries])
 
     def _part(self, photos: str, labels: str) -> Found:
+        there = (self.root / photos).is_dir()  # else its labels have no photo, which is told of each
         if not (self.root / labels).is_dir():
             colors = Path(labels).with_name(_COLORS)
             drawn = f"{colors.as_posix()} holds colours, not ids; " if (self.root / colors).is_dir() else ""
             raise SourceError(f"{self.root}: {drawn}expected {labels} beside {photos}.")
-        return paired(
-            files.list_pictures(self.root / photos), files.list_pictures(self.root / labels), f"{photos}/", f"{labels}/"
-        )
+        listing = files.list_pictures(self.root / photos) if there else Pictures([], [])
+        label_listing = files.list_pictures(self.root / labels)
+        return paired(listing, label_listing, f"{photos}/", f"{labels}/", name_folders=True)
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0...19; a label that was saved as JPEG is refused."""

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segdata.errors import SourceError
 from segdata.formats import files, raw_pictures
 from segdata.labels import LabelMap
 from segdata.records import RejectedLine
@@ -42,34 +42,43 @@ class Voc:
 
     def find(self) -> Found:
         """Pairs by file stem. Photos without a label are passed over, unless a list names them."""
+        for folder in (_PHOTOS, _LABELS):
+            if not (self.root / folder).is_dir():
+                raise SourceError(
+                    f"{self.root}: has no folder {folder}. Name the folder that holds it, such as VOC2012."
+                )
         photos = files.list_pictures(self.root / _PHOTOS)
         labels = files.list_pictures(self.root / _LABELS)
         found = paired(photos, labels, f"{_PHOTOS}/", f"{_LABELS}/")
+        without = {files.key_of(Path(line.id).stem) for line in found.rejected if line.reason == "no-mask"}
         rejected = [line for line in found.rejected if line.reason != "no-mask"]
         known = {files.key_of(Path(entry.image).stem) for entry in found.entries}
         known |= {files.key_of(Path(line.id).stem) for line in rejected}
-        listed = list(self._listed_without(known))
-        named = {files.key_of(line.id) for line in listed}
-        without = sum(
-            line.reason == "no-mask" and files.key_of(Path(line.id).stem) not in named for line in found.rejected
-        )
-        ignored = found.ignored | ({"photos without a label": without} if without else {})
+        listed = [
+            self._listed(name, where, without) for name, where in self._names() if files.key_of(name) not in known
+        ]
+        unlisted = len(without - {files.key_of(line.id) for line in listed})
+        ignored = found.ignored | ({"photos without a label": unlisted} if unlisted else {})
         return replace(found, rejected=rejected + listed, ignored=ignored)
 
-    def _listed_without(self, known: set[str]) -> Iterator[RejectedLine]:
-        """Names in the lists that have no photo or no label. A line is a name, or the first word of one with more."""
-        listed: dict[str, str] = {}
-        for name in _LISTS:
-            path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-            if path.is_file():
-                for line in path.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
-                    if line.strip() and files.key_of(line.strip()) not in known:
-                        listed.setdefault(line.split()[0], f"ImageSets/Segmentation/{name}.txt")
-        for sample, path_in_root in sorted(listed.items()):
-            if files.key_of(sample) not in known:
-                yield RejectedLine(
-                    id=sample, reason="no-mask", detail=f"{path_in_root} names it; it has no photo or no label"
-                )
+    def _listed(self, name: str, where: str, without: set[str]) -> RejectedLine:
+        has_photo = files.key_of(name) in without
+        missing = f"no label {_LABELS}/{name}.png" if has_photo else f"no photo {_PHOTOS}/{name}.jpg"
+        return RejectedLine(
+            id=name, reason="no-mask" if has_photo else "no-photo", detail=f"{where} names it: {missing}"
+        )
+
+    def _names(self) -> list[tuple[str, str]]:
+        """What the lists name (a line is a name, or the first word of one with more), and which list does first."""
+        names: dict[str, str] = {}
+        known = {files.key_of(Path(name).stem) for name in files.list_pictures(self.root / _PHOTOS).names}
+        for part in _LISTS:
+            path = self.root / "ImageSets" / "Segmentation" / f"{part}.txt"
+            text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
+            for line in filter(None, map(str.strip, text.split("\n"))):
+                name = line if files.key_of(line) in known else line.split()[0]
+                names.setdefault(name, f"ImageSets/Segmentation/{part}.txt")
+        return sorted(names.items())
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0...20 and 255; a label that was saved as JPEG is refused."""

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from segdata.errors import ImageRefused
 from segdata.formats import coco_masks
 from segdata.formats.coco_json import Annotation
-from tests.material import Pixels
+from tests.material import Pixels, decoded_rle
 
 Size = tuple[int, int]
 
@@ -28,7 +28,7 @@ def raw(value: Any) -> msgspec.Raw:
 
 
 def drawn(segmentation: Any, size: Size) -> Pixels:
-    return coco_masks.decoded(coco_masks.rasterised(Annotation(7, 5, 1, raw(segmentation)), *size))
+    return decoded_rle(coco_masks.rasterised(Annotation(7, 5, 1, raw(segmentation)), *size))
 
 
 def by_pycocotools(segmentation: Any, size: Size) -> Pixels:
@@ -118,7 +118,7 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 def test_any_polygons_are_drawn_as_pycocotools_draws_them(polygons: list[list[float]], size: Size) -> None:
     rle = coco_masks.rasterised(Annotation(7, 5, 1, raw(polygons)), *size)
     wanted = by_pycocotools(polygons, size)
-    np.testing.assert_array_equal(coco_masks.decoded(rle), wanted)
+    np.testing.assert_array_equal(decoded_rle(rle), wanted)
     assert coco_masks.area(rle) == wanted.sum()
 
 
@@ -187,7 +187,7 @@ def test_bounding_box_and_regions_agree_with_the_mask(mask: Pixels) -> None:
         x, y = columns.min(), rows.min()
         assert coco_masks.bounding_box(rle) == (x, y, columns.max() - x + 1, rows.max() - y + 1)
     regions = coco_masks.connected_regions(mask)
-    np.testing.assert_array_equal(sum(map(coco_masks.decoded, regions), np.zeros_like(mask)), mask)
+    np.testing.assert_array_equal(sum(map(decoded_rle, regions), np.zeros_like(mask)), mask)
 
 
 # ---- refused

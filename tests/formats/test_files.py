@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_a_killed_run_left_half_written_is_written_over(tmp_path: Path) -> None:
-    touch(tmp_path, "a.bin.partial")
+    touch(tmp_path, "a.bin.segdata-partial")
     write_atomic(tmp_path / "a.bin", b"whole")
     assert listing(tmp_path) == ["a.bin"]
 

@@ -71,7 +71,7 @@ def test_an_unfinished_folder_is_started_again_from_nothing(tmp_path: Path) -> N
 
 def test_what_a_killed_write_left_is_cleared_too(tmp_path: Path) -> None:
     break_off(tmp_path)
-    (tmp_path / "dataset.json.partial").write_bytes(b"half")
+    (tmp_path / "dataset.json.segdata-partial").write_bytes(b"half")
     fill(tmp_path)
     assert files_below(tmp_path) == ["dataset.json", "masks/a.png"]
 
@@ -110,8 +110,8 @@ def test_somebody_elses_half_downloaded_file_is_not_ours(tmp_path: Path, among: 
         break_off(tmp_path)
     elif among == "a finished folder":
         fill(tmp_path)
-    (tmp_path / "film.mkv.partial").write_bytes(b"precious")
-    refused(tmp_path, "holds 'film.mkv.partial', which segdata did not make", overwrite=True)
+    (tmp_path / "film.mkv.segdata-partial").write_bytes(b"precious")
+    refused(tmp_path, "holds 'film.mkv.segdata-partial', which segdata did not make", overwrite=True)
 
 
 @pytest.mark.parametrize("unfinished", [False, True])

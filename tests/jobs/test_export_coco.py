@@ -23,7 +23,7 @@ from segdata.sources.coco import Coco
 from segdata.sources.pairs import Pairs
 from segdata.transforms.crop import Crop
 from tests.folders import Made, lines, small_pairs, tree
-from tests.material import Pixels, exif, ids, photo, saved
+from tests.material import Pixels, decoded_rle, exif, ids, photo, saved
 from tests.sources.layouts import RAW, write
 
 ONE = ConvertOptions("made", jobs=1)
@@ -135,7 +135,8 @@ def test_pycocotools_reads_it(kept: Made, tmp_path: Path, capsys: pytest.Capture
         image = next(i for i in coco.imgs.values() if Path(i["file_name"]).stem == line["id"])
         mask = decode_mask((kept.dataset / line["mask"]).read_bytes())
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]])):
-            drawn = coco_masks.decoded(coco.annToRLE(annotation))
+            rle = coco.annToRLE(annotation)
+            drawn = decoded_rle(rle | {"counts": rle["counts"].encode()})
             np.testing.assert_array_equal(drawn == 1, mask == annotation["category_id"])
 
 
@@ -197,7 +198,7 @@ def test_a_mask_that_changed_since_is_named_and_nothing_is_written(made: Made, t
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 1)))
 def test_regions_are_what_hangs_together(mask: Pixels) -> None:
     count, wanted = cv2.connectedComponents(mask, connectivity=8)
-    found = [coco_masks.decoded(rle) for rle in coco_masks.connected_regions(mask)]
+    found = [decoded_rle(rle) for rle in coco_masks.connected_regions(mask)]
     assert len(found) == count - 1
     assert {region.tobytes() for region in found} == {(wanted == i).astype(np.uint8).tobytes() for i in range(1, count)}
     firsts = [int(np.flatnonzero(region.ravel(order="F"))[0]) for region in found]

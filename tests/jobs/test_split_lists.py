@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segdata.errors import SourceError
+from segdata.errors import JobFailed, SourceError
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.split import SplitReport, split
 from segdata.jobs.verify import verify
@@ -150,12 +151,12 @@ def test_a_mat_list_and_a_text_list_of_its_numbers_are_one(tmp_path: Path, datas
         (b"", "is empty"),
         (mat(trainlist=np.arange(40.0))[:-5], "cut or damaged"),
         (b"no such thing" * 30, "no .mat file of version 5"),
-        (mat(trainlist=np.array([[1.5, 2]])), "fractions"),
+        (mat(trainlist=np.array([[1.5, 2]])), "whole numbers"),
         (mat(trainlist="00001"), "class char"),
         (mat(a=np.array([1.0]), b=np.array([2.0])), "holds 'a', 'b'"),
         (mat(trainlist=np.array(["00001.jpg", "00002.jpg"], object)), "class cell"),
     ],
-    ids=["empty", "cut", "other bytes", "fractions", "text", "two matrices", "names"],
+    ids=["empty", "cut", "other bytes", "whole numbers", "text", "two matrices", "names"],
 )
 def test_a_broken_list_is_told_in_one_line(tmp_path: Path, data: bytes, message: str) -> None:
     dataset = prepared(portraits(tmp_path / "raw", [1, 2]), tmp_path / "d")
@@ -163,7 +164,7 @@ def test_a_broken_list_is_told_in_one_line(tmp_path: Path, data: bytes, message:
     with pytest.raises(SourceError, match=message) as caught:
         split([dataset], tmp_path / "m", LISTED, {"train": broken})
     assert str(caught.value).startswith(f"--list {broken}: ")
-    assert str(caught.value).endswith("expected a matrix of numbers.")
+    assert str(caught.value).endswith("Expected a list of photos.")
     assert "\n" not in str(caught.value)
 
 
@@ -373,7 +374,7 @@ def test_a_file_name_that_two_clips_share_is_refused_and_its_path_is_not(tmp_pat
         write(tmp_path / "raw" / "matting" / "1803" / f"matting_{clip}" / "x.png", cut_out(soft(), number))
     convert(AISegment(tmp_path / "raw", 0.5), tmp_path / "d", ConvertOptions("clips", jobs=1))
     lists = {"test": text_list(tmp_path / "test.txt", "x.jpg")}
-    with pytest.raises(SourceError, match=r"--list: 'x.jpg' fits several samples \(.*\), expected one. List ids"):
+    with pytest.raises(SourceError, match=r"--list test: 'x.jpg' fits several samples \(.*\), expected one. List ids"):
         split([tmp_path / "d"], tmp_path / "m", LISTED, lists)
     listed(tmp_path, tmp_path / "d", test=text_list(tmp_path / "test.txt", "clip_00000001/x.jpg"))
     assert len(lines(tmp_path / "m" / "test.jsonl")) == 1
@@ -429,3 +430,49 @@ def test_a_file_name_is_no_image_id(tmp_path: Path) -> None:
     dataset = coco(tmp_path, {7: "30.jpg", 8: "31.jpg"})
     report = listed(tmp_path, dataset, train=text_list(tmp_path / "a.txt", "31.jpg", "7.jpg"))
     assert (report.splits, report.missing) == ({"train": 1}, ["7.jpg"])
+
+
+def test_a_path_into_another_clip_is_missing_and_not_found_by_its_end(tmp_path: Path) -> None:
+    dataset = aisegment(tmp_path, {"y": "00", "z": "01"})
+    line = "matting_human_half/clip_img/9999/clip_00/y.jpg"
+    report = listed(tmp_path, dataset, train=text_list(tmp_path / "a.txt", "clip_img/1803/clip_01/z.jpg", line))
+    assert (report.splits, report.missing) == ({"train": 1}, [line])
+
+
+@pytest.mark.parametrize("line", ["00001 00002 00003", "00001.jpg 00002.jpg", "images_data_crop/00001.jpg 00002"])
+def test_two_names_on_one_line_are_refused(tmp_path: Path, line: str, shape: str) -> None:
+    dataset = prepared(portraits(tmp_path / "raw", range(1, 4)), tmp_path / "d", shape)
+    with pytest.raises(SourceError, match=r"--list test: .* names 0000\S* and 0000\S*, expected one name a line"):
+        split([dataset], tmp_path / "m", LISTED, {"test": text_list(tmp_path / "a.txt", line)})
+
+
+@pytest.mark.parametrize("line", ["00001.jpg\t00001_mask.png", "00001 masks/00001.png", "images_data_crop/00001.jpg 1"])
+def test_an_image_and_its_mask_are_one_name(tmp_path: Path, line: str) -> None:
+    dataset = prepared(portraits(tmp_path / "raw", range(1, 4)), tmp_path / "d", "whole")
+    assert listed(tmp_path, dataset, test=text_list(tmp_path / "a.txt", line)).splits == {"test": 1}
+
+
+def test_a_list_without_line_ends_is_refused_at_once(tmp_path: Path) -> None:
+    dataset = prepared(portraits(tmp_path / "raw", [1]), tmp_path / "d", "whole")
+    with pytest.raises(SourceError, match=r"has a line of .* characters, expected a name a line"):
+        split([dataset], tmp_path / "m", LISTED, {"test": text_list(tmp_path / "a.txt", "00001 " * 60_000)})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_is_no_list(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    dataset = prepared(portraits(tmp_path / "raw", [1]), tmp_path / "d", "whole")
+    with pytest.raises(SourceError, match="not a regular file"):
+        split([dataset], tmp_path / "m", LISTED, {"test": tmp_path / "a.txt"})
+
+
+def test_a_list_that_names_nothing_is_named(tmp_path: Path) -> None:
+    dataset = prepared(portraits(tmp_path / "raw", range(1, 4)), tmp_path / "d", "whole")
+    with pytest.raises(JobFailed, match=r"--list test=.*a\.txt: none of its lines names one of the 3 samples"):
+        split([dataset], tmp_path / "m", LISTED, {"test": text_list(tmp_path / "a.txt", "foo")})
+
+
+def test_a_number_smaller_than_every_group_is_answered_with_their_size(tmp_path: Path) -> None:
+    dataset = prepared(portraits(tmp_path / "raw", range(1, 4)), tmp_path / "d", "crops")
+    with pytest.raises(JobFailed, match=r"--test 2\), or lists\. Groups have up to 2 samples"):
+        split([dataset], tmp_path / "m", SplitOptions(test=1))

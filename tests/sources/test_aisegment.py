@@ -245,7 +245,7 @@ def test_a_photo_without_its_matte_is_named_with_its_clip(root: Path) -> None:
 @pytest.mark.parametrize("gone", ["clip_img", "matting"])
 def test_a_root_without_one_of_the_two_folders_is_refused_and_the_folder_named(root: Path, gone: str) -> None:
     (root / gone).rename(root / "elsewhere")
-    with pytest.raises(SourceError, match=rf"{gone}: .*expected a folder"):
+    with pytest.raises(SourceError, match=rf"{gone}. Name the folder that holds it"):
         AISegment(root).find()
 
 
@@ -275,7 +275,7 @@ def test_links_to_folders_are_not_followed_and_counted(root: Path, tmp_path: Pat
     (root / "matting" / "1900").symlink_to(tmp_path / "elsewhere" / "matting" / "1900")
     (root / "clip_img" / "1804" / "clip_9").symlink_to(root / "clip_img" / "1804" / "clip_00000000")
     found = AISegment(root).find()
-    assert (len(found.entries), found.rejected, found.ignored) == (7, [], {"folder": 3})
+    assert (len(found.entries), found.rejected, found.ignored) == (7, [], {"link to a folder": 3})
 
 
 def test_photos_beside_the_clips_are_counted(root: Path) -> None:

@@ -396,7 +396,7 @@ def test_a_mask_of_one_value_is_all_background_or_all_person(value: int, wanted:
     ],
 )
 def test_anything_else_is_refused_with_its_values_and_the_way_out(values: Any, message: str) -> None:
-    with pytest.raises(ImageRefused, match=rf"^not-binary: {message}.*Pass --threshold 128 to cut it, or --kind index"):
+    with pytest.raises(ImageRefused, match=rf"^not-binary: {message}.*--threshold 128 cuts it, and --kind index"):
         binary_ids(Label(np.array([list(values)], np.uint8), lossy=False), None)
 
 

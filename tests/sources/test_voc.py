@@ -165,7 +165,7 @@ def test_a_listed_photo_without_a_label_is_not_counted_twice(root: Path) -> None
 def test_a_listed_name_without_any_file_is_rejected_once(root: Path) -> None:
     for name in ("train", "trainval", "val"):
         list_file(root, name, *NAMES, "1999_000009")
-    assert told(Voc(root, VOC).find()) == [("1999_000009", "no-mask")]
+    assert told(Voc(root, VOC).find()) == [("1999_000009", "no-photo")]
 
 
 def test_a_listed_label_without_photo_is_told_once(root: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_list_that_is_not_utf8_raises_no_python_error(root: Path) -> None:
     write(root / "ImageSets" / "Segmentation" / "train.txt", b"2007_\xff\n")
     found = Voc(root, VOC).find()
     assert len(found.entries) == 4
-    assert [line.reason for line in found.rejected] == ["no-mask"]
+    assert [line.reason for line in found.rejected] == ["no-photo"]
 
 
 def test_without_lists_it_is_a_dataset_all_the_same(root: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_list_that_is_a_folder_or_a_pipe_does_no_harm(root: Path) -> None:
 @pytest.mark.parametrize("gone", ["JPEGImages", "SegmentationClass"])
 def test_a_folder_that_is_missing_is_named(root: Path, gone: str) -> None:
     (root / gone).rename(root / "elsewhere")
-    with pytest.raises(SourceError, match=f"{gone}: .*expected a folder of pictures"):
+    with pytest.raises(SourceError, match=f"has no folder {gone}. Name the folder that holds it"):
         Voc(root, VOC).find()
 
 
