@@ -11,7 +11,7 @@ from segdata import __version__
 from segdata.cli import app, main
 from segdata.cli.options import named_files, share_or_count, size
 from segdata.errors import OptionError
-from tests.folders import Made
+from tests.folders import Made, small_pairs
 
 COMMANDS = [[command.name] for command in app.registered_commands]
 COMMANDS += [
@@ -106,3 +106,17 @@ def test_options_become_values() -> None:
     for wrong in (["train"], ["train=", "x"], ["a=1", "a=2"]):
         with pytest.raises(OptionError):
             named_files(wrong)
+
+
+def test_what_a_terminal_obeys_is_shown_and_not_sent(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    photos, masks = small_pairs(tmp_path)
+    (photos / "red\x1b[31m.jpg").write_bytes(b"no picture")
+    (masks / "red\x1b[31m.png").write_bytes(b"no picture")
+    arguments = ["--images", photos, "--masks", masks, "--out", tmp_path / "d", "--jobs", "1"]
+    code, out, err = run(capsys, "convert", "pairs", *arguments, "--max-rejected", "0.5")
+    assert code == 0
+    assert "unreadable" in out
+    assert "\x1b" not in out + err
+    code, out, err = run(capsys, "stats", tmp_path / "two\nlines\x1b")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "\x1b" not in err

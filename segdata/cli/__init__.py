@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from segdata import __version__
-from segdata.cli import build, convert, demo, evaluate, export_coco, models, preview, split, stats, train, verify
+from segdata.cli import (
+    build,
+    convert,
+    demo,
+    evaluate,
+    export_coco,
+    models,
+    output,
+    preview,
+    split,
+    stats,
+    train,
+    verify,
+)
 from segdata.errors import SegdataError
 
 app = typer.Typer(
@@ -86,5 +99,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"segdata: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"segdata: error: {output.one_line(message)}", file=sys.stderr)
     sys.exit(code)

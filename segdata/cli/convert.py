@@ -261,7 +261,7 @@ def _lines(report: "ConvertReport", dry_run: bool) -> Iterator[str]:
     verb = "would be converted to" if dry_run else "in"
     yield f"{report.name}: {report.samples} samples {verb} {report.out}, {rejected} rejected"
     for reason, count in report.rejected.items():
-        yield f"  rejected  {count} {reason}, first {' '.join(report.examples[reason].split())}"
+        yield f"  rejected  {count} {reason}, first {report.examples[reason]}"
     for note, count in report.notes.items():
         yield f"  changed   {count} {note}"
     if report.ignored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,7 @@ def evaluate(
 
     report = job(run, shards, split)
     for text in report.notes:
-        print(f"note: {text}", file=sys.stderr)
+        output.note(text)
     output.show(report, _lines(report), json)
 
 

@@ -30,7 +30,7 @@ def export_coco(
     from segdata.jobs import export_coco as job
 
     report = job.export_coco(dataset, out, per, jobs, overwrite)
-    ignored = f", {report.ignored_regions} of them ignored regions" if report.ignored_regions else ""
+    ignored = f", {report.crowds} of them crowds (ignored pixels)" if report.crowds else ""
     text = f"{out}: {report.annotations} annotations in {report.images} images{ignored}"
     names = [] if report.categories == ["person"] else [f"--category {shlex.quote(name)}" for name in report.categories]
     arguments = [shlex.quote(str(out)), "--images", shlex.quote(_shown(report.folder)), *names, "--out DIR"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,23 @@ def show(report: Any, text: Iterable[str], as_json: bool) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(report, enc_hook=_plain), indent=2).decode())
     else:
-        print("\n".join(text))
+        print("\n".join(map(one_line, text)))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return value.as_posix().encode("utf-8", "backslashreplace").decode()
     raise TypeError(f"{type(value)} in a report")
+
+
+def note(text: str) -> None:
+    """A line for people beside the result, on stderr."""
+    print(f"note: {one_line(text)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """Names in a text may hold line breaks, and what a terminal obeys; shown as ``\\n``, ``\\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shares(counts: Mapping[str, int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -49,7 +48,7 @@ def split(
     )
     report = job.split(datasets, out, wanted, files, txt, overwrite)
     for text in _notes(report):
-        print(f"note: {text}", file=sys.stderr)
+        output.note(text)
     counts = ", ".join(f"{count} {name}" for name, count in report.splits.items())
     output.show(report, [f"{out}: {counts}"], json)
 

@@ -16,12 +16,11 @@ from segdata.formats.coco_json import Category, CompressedRle, WrittenAnnotation
 from segdata.formats.folders import refuse_nested
 from segdata.labels import IGNORE_INDEX
 from segdata.parallel import chunks, run_tasks
-from segdata.records import DatasetRecord, SampleLine, read_dataset
+from segdata.records import SAMPLES_JSONL, DatasetRecord, SampleLine, read_dataset
 from segdata.sample_files import Place, read_recorded, sample_lines
 
 PER = ("image", "person")
 _CHUNK = 16
-_CROWD_CATEGORY = 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class ExportReport:
     categories: list[str]
     images: int
     annotations: int
-    ignored_regions: int
+    crowds: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class _Task:
     place: Place
     lines: Sequence[SampleLine]
     per: str
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def export_coco(
     """Write ``out``, compressed run lengths over the prepared dataset ``dataset``.
 
     ``per`` person: an annotation for each connected region of a class; image: one for all of a class in a picture.
-    Ids of categories are those of the label map, 0 is background. What is 255 becomes one crowd of category 1, so that
-    ``convert coco`` gives the same masks again. FolderError where ``out`` is something else's file.
+    Ids of categories are those of the label map, 0 is background. What is 255 becomes a crowd of each category, so
+    that ``convert coco`` gives the same masks again, whichever categories it is asked for. FolderError where ``out`` is
+    something else's file.
     """
     if per not in PER:
         raise OptionError(f"--per {per!r}: expected one of {', '.join(PER)}.")
@@ -65,13 +66,15 @@ def export_coco(
     if record.label_map is None:
         raise SourceError(f"{dataset}: holds mattes, expected masks. Convert it with a --threshold to make some.")
     _refuse_foreign(out, overwrite)
+    if files.sha256_file(dataset / SAMPLES_JSONL) != record.samples.sha256:
+        raise SourceError(f"{dataset}: its samples.jsonl is not the one that its dataset.json names. Convert it again.")
     lines = list(sample_lines(dataset))
     folder, prefixes = _common_folder(dataset, record, lines)
     place = Place(dataset, record.image_root)
     licenses = sorted({line.license for line in lines if line.license is not None})
     pictures = _pictures(lines, record, prefixes, licenses)
     categories = [Category(i, name) for i, name in enumerate(record.label_map.names) if i]
-    tasks = [_Task(place, chunk, per) for chunk in chunks(lines, _CHUNK)]
+    tasks = [_Task(place, chunk, per, len(record.label_map.names)) for chunk in chunks(lines, _CHUNK)]
     regions = run_tasks(_regions_of, tasks, jobs, "export-coco", [len(task.lines) for task in tasks])
     counts = {"annotations": 0, "crowds": 0}
     objects = _numbered((found for chunk in regions for found in chunk), counts)
@@ -151,7 +154,8 @@ def _regions(task: _Task, line: SampleLine) -> list[_Region]:
             continue
         of_class = (mask == class_id).astype(np.uint8)
         if class_id == IGNORE_INDEX:
-            found.append(_Region(_CROWD_CATEGORY, True, coco_masks.encoded(of_class)))
+            ignored = coco_masks.encoded(of_class)
+            found += [_Region(category, True, ignored) for category in range(1, task.classes)]
             continue
         whole = task.per == "image"
         parts = [coco_masks.encoded(of_class)] if whole else coco_masks.connected_regions(of_class)

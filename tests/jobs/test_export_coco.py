@@ -76,7 +76,7 @@ def test_ignored_pixels_come_back_as_ignored(tmp_path: Path, per: str) -> None:
     mask[0, 0] = 255
     dataset = index_pairs(tmp_path, mask)
     report = export_coco(dataset, tmp_path / "a.json", per, jobs=1)
-    assert report.ignored_regions == 1
+    assert report.crowds == 3  # one of each class
     made = back(tmp_path, report, ("part 1", "part 2", "part 3"))
     (line,) = lines(made / "samples.jsonl")
     np.testing.assert_array_equal(decode_mask((made / line["mask"]).read_bytes()), mask)
@@ -203,3 +203,21 @@ def test_regions_are_what_hangs_together(mask: Pixels) -> None:
     assert {region.tobytes() for region in found} == {(wanted == i).astype(np.uint8).tobytes() for i in range(1, count)}
     firsts = [int(np.flatnonzero(region.ravel(order="F"))[0]) for region in found]
     assert firsts == sorted(firsts)
+
+
+def test_ignored_pixels_stay_ignored_for_any_one_class(tmp_path: Path) -> None:
+    mask = ids(24, 32, 4)
+    mask[3:9] = 255
+    report = export_coco(index_pairs(tmp_path, mask), tmp_path / "a.json", jobs=1)
+    made = back(tmp_path, report, ("part 2",))
+    (line,) = lines(made / "samples.jsonl")
+    found = decode_mask((made / line["mask"]).read_bytes())
+    np.testing.assert_array_equal(found == 255, mask == 255)
+    np.testing.assert_array_equal(found == 1, mask == 2)
+
+
+def test_edited_sample_lines_are_refused(made: Made, tmp_path: Path) -> None:
+    path = made.dataset / "samples.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"width":', '"width":1', 1), encoding="utf-8")
+    with pytest.raises(SourceError, match=r"its samples\.jsonl is not the one"):
+        export_coco(made.dataset, tmp_path / "a.json", jobs=1)
