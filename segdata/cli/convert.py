@@ -58,6 +58,8 @@ def _run(
     )
     report = convert.plan(source, out, wanted) if dry_run else convert.convert(source, out, wanted)
     output.show(report, _lines(report, dry_run), json)
+    if report.would_fail:
+        output.note(f"the command would fail: {report.would_fail}")
 
 
 _COMMON = [

@@ -84,6 +84,7 @@ class ConvertReport:
     notes: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
+    would_fail: str = ""  # of a plan: why the run would end in an error
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,15 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
         if (error := entry.fault())
     ]
     rejected = sorted([*found.rejected, *refused], key=lambda line: (line.id, line.reason))
+    photos = len(found.entries) - len(refused)
     return ConvertReport(
         out,
         options.name,
-        (len(found.entries) - len(refused)) * (options.crop.count if options.crop else 1),
+        photos * (options.crop.count if options.crop else 1),
         _by_reason(rejected),
         ignored=found.ignored,
         examples=_examples(rejected),
+        would_fail=_too_many(photos, rejected, options.max_rejected),
     )
 
 
@@ -270,20 +273,25 @@ def _examples(rejected: Iterable[RejectedLine]) -> dict[str, str]:
 
 
 def _refuse_too_many(out: Path, samples: int, rejected: list[RejectedLine], max_rejected: float) -> None:
-    """JobFailed where of ``samples`` photos and those rejected too many are. The crops of a photo count once."""
+    problem = _too_many(samples, rejected, max_rejected)
+    if problem:
+        way = "mend them, or pass a larger --max-rejected" if samples else "mend them"
+        raise JobFailed(f"{out}: {problem}. All are in {out / REJECTED_JSONL}; {way}.")
+
+
+def _too_many(samples: int, rejected: list[RejectedLine], max_rejected: float) -> str:
+    """What is wrong where of ``samples`` photos and those rejected too many are; the crops of a photo count once."""
     counted = [line for line in rejected if line.reason not in _NOT_COUNTED]
     share = len(counted) / max(1, samples + len(counted))
     if samples and share <= max_rejected:
-        return
+        return ""
     common = Counter(line.reason for line in counted or rejected).most_common(3)
     examples = _examples(rejected)
     reasons = "; ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in common)
-    what = (
-        f"{len(counted)} of {samples + len(counted)} samples rejected ({share:.1%})" if samples else "no sample is left"
-    )
-    limit = f", more than --max-rejected {max_rejected}" if samples else ""
-    way = "mend them, or pass a larger --max-rejected" if samples else "mend them"
-    raise JobFailed(f"{out}: {what}{limit}: {reasons}. All are in {out / REJECTED_JSONL}; {way}.")
+    if not samples:
+        return f"no sample is left: {reasons}"
+    found = f"{len(counted)} of {samples + len(counted)} samples rejected ({share:.1%})"
+    return f"{found}, more than --max-rejected {max_rejected}: {reasons}"
 
 
 # ---- in the worker processes -----------------------------------------------------------------------------------------

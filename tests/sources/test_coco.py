@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
-from segdata.errors import ImageRefused, JobFailed, LabelMapError, OptionError, SegdataError, SourceError
+from segdata.errors import FolderError, ImageRefused, JobFailed, LabelMapError, OptionError, SegdataError, SourceError
 from segdata.formats import images
 from segdata.jobs.convert import ConvertOptions, convert, plan
 from segdata.labels import category_map
@@ -874,3 +875,20 @@ def test_a_map_for_another_dataset_is_not_for_categories(tmp_path: Path) -> None
     path.write_text('source = "humanparsing"\n[[classes]]\nname = "a"\n[[classes]]\nname = "b"\n')
     with pytest.raises(LabelMapError, match="source 'humanparsing', but the data holds categories"):
         category_map(str(path), ("person",))
+
+
+def test_a_plan_says_that_the_run_would_fail(tmp_path: Path) -> None:
+    source = coco(tmp_path / "raw", instances([*NAMES, "gone.jpg"], []))
+    planned = plan(source, tmp_path / "out", ConvertOptions("coco", jobs=1))
+    assert re.search(
+        r"1 of 3 samples rejected \(33.3%\), more than --max-rejected 0.05: 1 no-photo", planned.would_fail
+    )
+    with pytest.raises(JobFailed, match=re.escape(planned.would_fail)):
+        convert(source, tmp_path / "out", ConvertOptions("coco", jobs=1))
+    assert plan(source, tmp_path / "other", ConvertOptions("coco", jobs=1, max_rejected=0.5)).would_fail == ""
+
+
+def test_a_plan_refuses_the_folders_that_the_run_refuses(tmp_path: Path) -> None:
+    source = coco(tmp_path / "raw", instances(NAMES, []))
+    with pytest.raises(FolderError, match="holds the input"):
+        plan(source, source.images, ConvertOptions("coco", jobs=1))
