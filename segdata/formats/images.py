@@ -115,6 +115,12 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
+def bare_png(data: bytes, chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A PNG without what its pixels do not need: libpng complains of odd colour profiles, on stderr and by no name."""
+    needed = [(kind, content) for kind, content in chunks if kind[:1].isupper() or kind == b"tRNS"]
+    return data if len(needed) == len(chunks) else join_png(needed)
+
+
 def join_png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """The PNG of some chunks: what ``png_chunks`` takes apart."""
     return b"".join([PNG_MAGIC, *(_png_chunk(kind, content) for kind, content in chunks)])
@@ -139,10 +145,10 @@ def check_stored(data: bytes) -> Header:
 
     ImageRefused for bytes that are cut, damaged, too large, or not grey or RGB JPEG or PNG.
     """
-    found = _check_structure(data)
+    found, pixels = _check_structure(data)
     # Grey: every coefficient of a JPEG is still read, but colours are not computed, which halves the time.
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION if found.format == "jpeg" else cv2.IMREAD_UNCHANGED
-    imdecode(data, flags, found)
+    imdecode(pixels, flags, found)
     return found
 
 
@@ -151,23 +157,27 @@ def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
 
     No EXIF turn is applied. Errors as in ``check_stored``.
     """
-    pixels = imdecode(data, cv2.IMREAD_UNCHANGED, _check_structure(data))
+    found, data = _check_structure(data)
+    pixels = imdecode(data, cv2.IMREAD_UNCHANGED, found)
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _check_structure(data: bytes) -> Header:
-    """The header of bytes that are whole: size within the limit, end marker there, and for PNG every checksum right."""
+def _check_structure(data: bytes) -> tuple[Header, bytes]:
+    """The header of bytes that are whole, and what of them is to be decoded.
+
+    Whole: size within the limit, end marker there, and for PNG every checksum right.
+    """
     found = header(data)
     check_pixels(found.height, found.width)
     if found.format == "jpeg":
         check_jpeg_end(data)
     else:
-        png_chunks(data)
+        data = bare_png(data, png_chunks(data))
     if found.channels not in (1, 3):
         raise ImageRefused("damaged", f"has {found.channels} channels, expected grey or RGB")
     if found.format == "png" and data[25] == _PALETTE:
         raise ImageRefused("damaged", "a palette PNG, which readers take for colours; expected grey or RGB")
-    return found
+    return found, data
 
 
 def imdecode(data: bytes, flags: int, expected: Header) -> Pixels:

@@ -22,6 +22,7 @@ from segdata.formats.images import (
     PNG_MAGIC,
     Header,
     Pixels,
+    bare_png,
     check_jpeg_end,
     check_pixels,
     check_stored,
@@ -204,16 +205,22 @@ def _refuse_turn(picture: Image.Image, data: bytes) -> None:
         raise ImageRefused("mask-exif", "a label with an EXIF turn of its own. Turn its pixels and save it without")
 
 
-def _png_label(data: bytes) -> Label:
-    """A PNG's stored values: palette indices too, by decoding them as the grey values they are.
-
-    OpenCV, since Pillow fills a label whose rows end early up with 0 and keeps but half of 48-bit colours.
-    """
+def _png_header(data: bytes) -> tuple[Header, list[tuple[bytes, bytes]]]:
+    """The header and the chunks of a label's PNG, which must be whole and have no turn of its own."""
     chunks = png_chunks(data)
     found = header(data)
     check_pixels(found.height, found.width)
     if b"eXIf" in data or b"exif" in data:
         _refuse_turn(_open(data), data)
+    return found, chunks
+
+
+def _png_label(data: bytes) -> Label:
+    """A PNG's stored values: palette indices too, by decoding them as the grey values they are.
+
+    OpenCV, since Pillow fills a label whose rows end early up with 0 and keeps but half of 48-bit colours.
+    """
+    found, chunks = _png_header(data)
     if found.channels not in (1, 3):
         raise ImageRefused("mask-mode", f"mode {'LA' if found.channels == 2 else 'RGBA'}, expected no alpha")
     head = bytearray(chunks[0][1])
@@ -302,12 +309,8 @@ def read_alpha(data: bytes) -> npt.NDArray[Any]:
     """
     if not data.startswith(PNG_MAGIC) or header(data).channels not in (2, 4):
         return alpha_values(read_label(data))
-    png_chunks(data)
-    found = header(data)
-    check_pixels(found.height, found.width)
-    if b"eXIf" in data or b"exif" in data:
-        _refuse_turn(_open(data), data)
-    pixels: npt.NDArray[Any] = imdecode(data, cv2.IMREAD_UNCHANGED, found)
+    found, chunks = _png_header(data)
+    pixels: npt.NDArray[Any] = imdecode(bare_png(data, chunks), cv2.IMREAD_UNCHANGED, found)
     alpha = np.ascontiguousarray(pixels[:, :, 3])  # OpenCV makes four channels of grey with alpha
     is_grey = (pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all()
     if is_grey and alpha.min() == np.iinfo(alpha.dtype).max:

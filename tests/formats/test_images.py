@@ -861,3 +861,12 @@ def test_the_crc_of_chunks_is_zlibs() -> None:
     data = raw_png(64, 48, 8, 2, [row.tobytes() for row in RGB])
     np.testing.assert_array_equal(opened(data), RGB)
     assert struct.unpack(">I", data[-4:])[0] == zlib.crc32(b"IEND")
+
+
+def test_odd_colour_profiles_leave_no_line_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    data = saved(RGB, "PNG")
+    odd = data[:33] + png_chunk(b"iCCP", b"x\0\0junk") + data[33:]
+    found = read_photo(odd)
+    assert found.data is odd
+    np.testing.assert_array_equal(decode_stored(odd), RGB)
+    assert capfd.readouterr().err == ""
