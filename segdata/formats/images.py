@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 
 from segdata.errors import ImageRefused
 from segdata.records import Sample
@@ -146,10 +147,27 @@ def check_stored(data: bytes) -> Header:
     ImageRefused for bytes that are cut, damaged, too large, or not grey or RGB JPEG or PNG.
     """
     found, pixels = _check_structure(data)
-    # Grey: every coefficient of a JPEG is still read, but colours are not computed, which halves the time.
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION if found.format == "jpeg" else cv2.IMREAD_UNCHANGED
-    imdecode(pixels, flags, found)
+    if found.format == "jpeg":
+        check_jpeg(data, found)
+    else:
+        imdecode(pixels, cv2.IMREAD_UNCHANGED, found)
     return found
+
+
+def check_jpeg(data: bytes, expected: Header) -> None:
+    """ImageRefused(``damaged``) for a JPEG of which its decoder has anything to say.
+
+    OpenCV and Pillow let libjpeg's warnings pass, so one that was cut and got an end marker has a grey rest with them.
+    As grey: every coefficient is still read, but colours are not computed, which halves the time.
+    """
+    try:
+        height, width = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True).shape[:2]
+    except ValueError as error:
+        raise ImageRefused("damaged", f"libjpeg says: {error}") from error
+    if (height, width) != (expected.height, expected.width):
+        raise ImageRefused(
+            "damaged", f"decodes to {width}x{height}, its header says {expected.width}x{expected.height}"
+        )
 
 
 def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:

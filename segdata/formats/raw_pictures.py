@@ -23,6 +23,7 @@ from segdata.formats.images import (
     Header,
     Pixels,
     bare_png,
+    check_jpeg,
     check_jpeg_end,
     check_pixels,
     check_stored,
@@ -91,6 +92,7 @@ def read_photo(data: bytes) -> Photo:
         return Photo(data, check_stored(data))
     if data.startswith(JPEG_MAGIC):
         check_jpeg_end(data)
+        check_jpeg(data, header(data))
     elif data.startswith(PNG_MAGIC):
         png_chunks(data)
     turned = encode_png(_turned_pixels(picture, orientation))
@@ -180,6 +182,7 @@ def read_label(data: bytes) -> Label:
         raise ImageRefused("mask-mode", "a TIFF of 2 or 4 bits, whose values readers stretch; save it as PNG")
     if is_jpeg:
         check_jpeg_end(data)
+        check_jpeg(data, header(data))
     _load(picture)
     values = _one_channel(_label_values(picture))
     white = 1 if picture.mode == "1" else int(np.iinfo(values.dtype).max)
