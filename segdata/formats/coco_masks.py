@@ -6,7 +6,7 @@ reaches it unchecked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -112,7 +112,7 @@ def _window(rle: Rle) -> tuple[int, npt.NDArray[np.bool_]]:
     Not pycocotools' ``decode``, which goes through the whole image for the smallest object.
     """
     height = rle["size"][0]
-    runs = _run_lengths(rle["counts"])
+    runs = _runs(rle["counts"].decode("ascii"))
     if len(runs) % 2:
         runs = runs[:-1]  # of background
     if not len(runs) or not runs[1::2].any():
@@ -122,19 +122,6 @@ def _window(rle: Rle) -> tuple[int, npt.NDArray[np.bool_]]:
     rest = -int(runs.sum()) % height
     values = np.arange(len(runs) + 1) % 2 == 1
     return first, np.repeat(values, np.append(runs, rest)).reshape(-1, height).T
-
-
-def _run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
-    """The runs in pycocotools' own text, as ``_runs`` for all at once."""
-    bits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((bits & 32) == 0)  # the last group of each number
-    starts = np.append(0, ends[:-1] + 1)
-    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, ends - starts + 1))
-    values = np.add.reduceat((bits & 31) << shifts, starts)
-    values -= np.where(bits[ends] & 16, np.int64(1) << (shifts[ends] + 5), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
 
 
 def encoded(mask: Pixels) -> Rle:
@@ -202,7 +189,7 @@ def _outline(polygon: list[float]) -> float:
 def _checked_run_lengths(found: RunLengths, height: int, width: int) -> RunLengths:
     if found.size != (height, width):
         raise _refused(f"run lengths of size {list(found.size)}, the image has [{height}, {width}]")
-    runs = list(_runs(found.counts)) if isinstance(found.counts, str) else found.counts
+    runs = _runs(found.counts).tolist() if isinstance(found.counts, str) else found.counts
     if not all(run >= 0 for run in runs):
         raise _refused("a negative run length")
     if sum(runs) != height * width or not runs:
@@ -210,23 +197,22 @@ def _checked_run_lengths(found: RunLengths, height: int, width: int) -> RunLengt
     return found
 
 
-def _runs(text: str) -> Iterator[int]:
-    """The runs in a compressed string: groups of 5 bits, lowest first, from the third on less the last but one."""
-    before, last, number = 0, 0, 0
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift >= _MAX_SHIFT:
-            raise _refused(f"compressed run lengths with {letter!r} at a place where none can stand")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        run = value + before if number > 2 else value
-        yield run
-        before, last, number = last, run, number + 1
-        value = shift = 0
-    if shift:
+def _runs(text: str) -> npt.NDArray[np.int64]:
+    """The runs in a compressed string: groups of 5 bits, lowest first, from the fourth on less the last but one."""
+    bits = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64) - 48
+    if not len(bits):
+        return bits
+    places = np.arange(len(bits))
+    ends = (bits & 32) == 0  # the last group of each number
+    starts = np.maximum.accumulate(np.where(np.append(True, ends[:-1]), places, 0))
+    shifts = 5 * (places - starts)
+    wrong = np.flatnonzero((bits < 0) | (bits >= 64) | (shifts >= _MAX_SHIFT))
+    if len(wrong):
+        raise _refused(f"compressed run lengths with {text[wrong[0]]!r} at a place where none can stand")
+    if not ends[-1]:
         raise _refused("compressed run lengths that end within a number")
+    values = np.add.reduceat((bits & 31) << shifts, np.unique(starts))
+    values -= np.where(bits[ends] & 16, np.int64(1) << (shifts[ends] + 5), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
