@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -103,6 +103,18 @@ def refuse_nested(path: Path) -> None:
         name = next((name for name in RECORD_NAMES if (parent / name).is_file()), None)
         if name is not None and _is_ours(parent / name):
             raise FolderError(f"{path}: lies in {parent.name!r}, which has a {name}. Choose an --out beside it.")
+
+
+def check_output_file(path: Path, is_ours: Callable[[Path], bool], what: str, overwrite: bool) -> None:
+    """FolderError for a single file to write that is not ours, is there already, or lies in a folder of segdata's.
+
+    ``what`` says of a foreign file what it is not, as in "sheet that segdata drew".
+    """
+    refuse_nested(path)
+    if path.exists() and not (path.is_file() and is_ours(path)):
+        raise FolderError(f"{path}: is no {what}. Choose another --out.")
+    if path.exists() and not overwrite:
+        raise FolderError(f"{path}: exists already. Choose another --out, or pass --overwrite.")
 
 
 def _is_ours(record: Path) -> bool:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segdata.errors import FolderError, ImageRefused, JobFailed, OptionError, SourceError
+from segdata.errors import ImageRefused, JobFailed, OptionError, SourceError
 from segdata.formats import coco_json, coco_masks, files, images
 from segdata.formats.coco_json import Category, CompressedRle, WrittenAnnotation, WrittenImage
-from segdata.formats.folders import refuse_nested
+from segdata.formats.folders import check_output_file
 from segdata.labels import IGNORE_INDEX
 from segdata.parallel import chunks, run_tasks
 from segdata.records import SAMPLES_JSONL, DatasetRecord, SampleLine, read_dataset
@@ -65,7 +65,7 @@ def export_coco(
     record = read_dataset(dataset)
     if record.label_map is None:
         raise SourceError(f"{dataset}: holds mattes, expected masks. Convert it with a --threshold to make some.")
-    _refuse_foreign(out, overwrite)
+    check_output_file(out, coco_json.is_ours, "file that export-coco wrote", overwrite)
     if files.sha256_file(dataset / SAMPLES_JSONL) != record.samples.sha256:
         raise SourceError(f"{dataset}: its samples.jsonl is not the one that its dataset.json names. Convert it again.")
     lines = list(sample_lines(dataset))
@@ -83,14 +83,6 @@ def export_coco(
         coco_json.write_instances(file, record.name, licenses, categories, pictures, objects)
     names = [category.name for category in categories]
     return ExportReport(out, folder, names, len(lines), counts["annotations"], counts["crowds"])
-
-
-def _refuse_foreign(out: Path, overwrite: bool) -> None:
-    refuse_nested(out)
-    if out.exists() and not (out.is_file() and coco_json.is_ours(out)):
-        raise FolderError(f"{out}: is no file that export-coco wrote. Choose another --out.")
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out}: exists already. Choose another --out, or pass --overwrite.")
 
 
 def _common_folder(dataset: Path, record: DatasetRecord, lines: Sequence[SampleLine]) -> tuple[Path, dict[str, str]]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segdata import sample_files, shards, sheets, splits
-from segdata.errors import FolderError, JobFailed, OptionError, SegdataError
+from segdata.errors import JobFailed, OptionError, SegdataError
 from segdata.formats import files, images
-from segdata.formats.folders import refuse_nested
+from segdata.formats.folders import check_output_file
 from segdata.labels import LabelMap
 from segdata.records import (
     DATASET_JSON,
@@ -46,11 +46,7 @@ def preview(path: Path, out: Path, count: int = 24, split: str | None = None, ov
         raise OptionError(f"--count {count}: expected 1 or more.")
     if out.suffix.lower() != ".png":
         raise OptionError(f"--out {out}: expected a name ending in .png.")
-    refuse_nested(out)
-    if out.exists() and not (out.is_file() and images.has_text(out.read_bytes(), _COMMENT)):
-        raise FolderError(f"{out}: is no sheet that segdata drew. Choose another --out.")
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out}: exists already. Choose another --out, or pass --overwrite.")
+    check_output_file(out, _is_ours, "sheet that segdata drew", overwrite)
     samples, labels, total = _samples(path, count, split)
     cells = [_cell(sample, labels) for sample in samples]
     if not cells:
@@ -60,6 +56,10 @@ def preview(path: Path, out: Path, count: int = 24, split: str | None = None, ov
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(out, images.with_text(images.encode_png(sheet), _COMMENT))
     return PreviewReport(out, len(cells), total)
+
+
+def _is_ours(sheet: Path) -> bool:
+    return images.has_text(sheet.read_bytes(), _COMMENT)
 
 
 def _cell(sample: Sample, labels: LabelMap | None) -> sheets.Cell:
