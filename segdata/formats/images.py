@@ -150,7 +150,7 @@ def check_stored(data: bytes) -> Header:
     if found.format == "jpeg":
         check_jpeg(data, found)
     else:
-        imdecode(pixels, cv2.IMREAD_UNCHANGED, found)
+        imdecode(pixels, found)
     return found
 
 
@@ -176,7 +176,7 @@ def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
     No EXIF turn is applied. Errors as in ``check_stored``.
     """
     found, data = _check_structure(data)
-    pixels = imdecode(data, cv2.IMREAD_UNCHANGED, found)
+    pixels = imdecode(data, found)
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
@@ -198,10 +198,10 @@ def _check_structure(data: bytes) -> tuple[Header, bytes]:
     return found, data
 
 
-def imdecode(data: bytes, flags: int, expected: Header) -> Pixels:
-    """OpenCV's pixels (BGR). ImageRefused(``damaged``) for nothing, or for another size than ``expected``."""
+def imdecode(data: bytes, expected: Header) -> Pixels:
+    """OpenCV's pixels (BGR), as stored. ImageRefused(``damaged``) for nothing, or another size than ``expected``."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageRefused("damaged", f"OpenCV refuses it: {error.err}") from error
     if pixels is None:

@@ -10,7 +10,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -232,7 +231,7 @@ def _png_label(data: bytes) -> Label:
         palette = np.frombuffer(dict(chunks)[b"PLTE"], np.uint8).reshape(-1, 3)
         head[9] = _GREY
     pixels = [(kind, content) for kind, content in chunks if kind in (b"IDAT", b"IEND")]
-    values: npt.NDArray[Any] = imdecode(join_png([(b"IHDR", bytes(head)), *pixels]), cv2.IMREAD_UNCHANGED, found)
+    values: npt.NDArray[Any] = imdecode(join_png([(b"IHDR", bytes(head)), *pixels]), found)
     white = (1 << found.depth) - 1
     if found.depth < 8:  # OpenCV stretches these to 0...255
         values = values // (255 // white)
@@ -313,7 +312,7 @@ def read_alpha(data: bytes) -> npt.NDArray[Any]:
     if not data.startswith(PNG_MAGIC) or header(data).channels not in (2, 4):
         return alpha_values(read_label(data))
     found, chunks = _png_header(data)
-    pixels: npt.NDArray[Any] = imdecode(bare_png(data, chunks), cv2.IMREAD_UNCHANGED, found)
+    pixels: npt.NDArray[Any] = imdecode(bare_png(data, chunks), found)
     alpha = np.ascontiguousarray(pixels[:, :, 3])  # OpenCV makes four channels of grey with alpha
     is_grey = (pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all()
     if is_grey and alpha.min() == np.iinfo(alpha.dtype).max:
