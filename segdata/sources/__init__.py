@@ -116,6 +116,11 @@ def _only(pictures: Pictures, affix: Affix, folder: str, reason: str, what: str)
     return replace(pictures, names=[name for name in pictures.names if name in fitting]), others
 
 
+def pictures_in(folder: Path) -> Pictures:
+    """The pictures of a folder; none where it is not there, so that what belongs to them is told of each."""
+    return files.list_pictures(folder) if folder.is_dir() else Pictures([], [])
+
+
 def parted(folder: Path, affix: Affix, label_suffixes: Collection[str]) -> tuple[Pictures, Pictures]:
     """The photos and the labels in one folder, where labels have an affix."""
     found = files.list_pictures(folder, PICTURE_SUFFIXES | set(label_suffixes))

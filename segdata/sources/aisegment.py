@@ -13,10 +13,9 @@ import msgspec
 
 from segdata.errors import SourceError
 from segdata.formats import files, raw_pictures
-from segdata.formats.files import Pictures
 from segdata.labels import LabelMap, label_map
 from segdata.records import RejectedLine
-from segdata.sources import Entry, Found, RawLabel, check_alpha_threshold, joined, paired
+from segdata.sources import Entry, Found, RawLabel, check_alpha_threshold, joined, paired, pictures_in
 
 _PHOTOS, _MATTES = "clip_img", "matting"
 _CLIP, _MATTING = "clip_", "matting_"
@@ -72,10 +71,7 @@ class AISegment:
     def _clip(self, shoot: str, clip: str) -> Found:
         image_folder, matte_folder = f"{_PHOTOS}/{shoot}/{_CLIP}{clip}", f"{_MATTES}/{shoot}/{_MATTING}{clip}"
         group = files.safe_id(f"{shoot}-{_CLIP}{clip}")
-        photos, mattes = (
-            files.list_pictures(self.root / folder) if (self.root / folder).is_dir() else Pictures([], [])
-            for folder in (image_folder, matte_folder)
-        )
+        photos, mattes = pictures_in(self.root / image_folder), pictures_in(self.root / matte_folder)
         found = paired(photos, mattes, f"{image_folder}/", f"{matte_folder}/", name_folders=True)
         return replace(found, entries=[msgspec.structs.replace(entry, group=group) for entry in found.entries])
 

@@ -14,9 +14,8 @@ import msgspec
 
 from segdata.errors import SourceError
 from segdata.formats import files, raw_pictures
-from segdata.formats.files import Pictures
 from segdata.labels import LabelMap
-from segdata.sources import Entry, Found, RawLabel, joined, paired
+from segdata.sources import Entry, Found, RawLabel, joined, paired, pictures_in
 
 _PARTS = {  # folder of photos: folder of labels
     "train_images": "TrainVal_parsing_annotations/train_segmentations",
@@ -72,14 +71,12 @@ class Lip:
         return replace(found, entries=[msgspec.structs.replace(entry, group=_group(entry)) for entry in found.entries])
 
     def _part(self, photos: str, labels: str) -> Found:
-        there = (self.root / photos).is_dir()  # else its labels have no photo, which is told of each
         if not (self.root / labels).is_dir():
             colors = Path(labels).with_name(_COLORS)
             drawn = f"{colors.as_posix()} holds colours, not ids; " if (self.root / colors).is_dir() else ""
             raise SourceError(f"{self.root}: {drawn}expected {labels} beside {photos}.")
-        listing = files.list_pictures(self.root / photos) if there else Pictures([], [])
         label_listing = files.list_pictures(self.root / labels)
-        return paired(listing, label_listing, f"{photos}/", f"{labels}/", name_folders=True)
+        return paired(pictures_in(self.root / photos), label_listing, f"{photos}/", f"{labels}/", name_folders=True)
 
     def annotate(self, entry: Entry) -> RawLabel:
         """Raw ids 0...19; a label that was saved as JPEG is refused."""

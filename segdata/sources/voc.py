@@ -54,9 +54,8 @@ class Voc:
         rejected = [line for line in found.rejected if line.reason != "no-mask"]
         known = {files.key_of(Path(entry.image).stem) for entry in found.entries}
         known |= {files.key_of(Path(line.id).stem) for line in rejected}
-        listed = [
-            self._listed(name, where, without) for name, where in self._names() if files.key_of(name) not in known
-        ]
+        names = self._names({files.key_of(Path(name).stem) for name in photos.names})
+        listed = [self._listed(name, where, without) for name, where in names if files.key_of(name) not in known]
         unlisted = len(without - {files.key_of(line.id) for line in listed})
         ignored = found.ignored | ({"photos without a label": unlisted} if unlisted else {})
         return replace(found, rejected=rejected + listed, ignored=ignored)
@@ -68,15 +67,14 @@ class Voc:
             id=name, reason="no-mask" if has_photo else "no-photo", detail=f"{where} names it: {missing}"
         )
 
-    def _names(self) -> list[tuple[str, str]]:
-        """What the lists name (a line is a name, or the first word of one with more), and which list does first."""
+    def _names(self, photos: set[str]) -> list[tuple[str, str]]:
+        """What the lists name, and which list does first; a line is one of ``photos`` (keys), or its first word is."""
         names: dict[str, str] = {}
-        known = {files.key_of(Path(name).stem) for name in files.list_pictures(self.root / _PHOTOS).names}
         for part in _LISTS:
             path = self.root / "ImageSets" / "Segmentation" / f"{part}.txt"
             text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
             for line in filter(None, map(str.strip, text.split("\n"))):
-                name = line if files.key_of(line) in known else line.split()[0]
+                name = line if files.key_of(line) in photos else line.split()[0]
                 names.setdefault(name, f"ImageSets/Segmentation/{part}.txt")
         return sorted(names.items())
 
