@@ -7,7 +7,8 @@ SegdataError                 exit code 1
 ├── LabelMapError            a label map that is unknown, or does not fit its own file
 ├── RecordError              a JSON, JSON-lines or TFRecord file at rest that is damaged or of another version
 ├── SourceError              a raw dataset or list that is not laid out as its source says
-└── OptionError              an option's value does not fit (exit code 2)
+├── OptionError              an option's value does not fit (exit code 2)
+└── Stopped                  Ctrl-C or SIGTERM; says what is done (exit code 130)
 
 A message is one line: *where: what was found, what was expected. What to do.*
 """
@@ -64,6 +65,12 @@ class OptionError(SegdataError):
     """An option whose value does not fit; the command line exits with 2."""
 
     exit_code = 2
+
+
+class Stopped(SegdataError):
+    """A job that was told to stop; what it had done stays, and the same command goes on from there."""
+
+    exit_code = 130  # 128 + SIGINT
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:

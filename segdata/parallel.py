@@ -1,27 +1,59 @@
-"""The only parallel code: a function over tasks, in processes, with results in the order of the tasks."""
+"""The only parallel code: a function over tasks, in processes here or on a cluster, with results in order."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import signal
+import socket
+import threading
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from segdata.errors import JobFailed, OptionError
 
+ENGINES = ("local", "dask", "ray")
+_WATCH_S = 0.5
+_CONNECT_S = 20
+_RETRIES = 3
+_WAVE = 4  # tasks of each worker in one call of Ray's
+
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
-def job_count(jobs: int | None) -> int:
-    """How many processes: ``jobs``, or one per core for None. OptionError below 1."""
-    if jobs is None:
-        return os.cpu_count() or 1
-    if jobs < 1:
-        raise OptionError(f"--jobs {jobs}: expected 1 or more.")
-    return jobs
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work: ``jobs`` processes here (None: one per core), or with an ``engine`` the workers of a cluster
+    that is running at ``address``, which see the same folders under the same names; there ``jobs`` is how many tasks
+    may run at once (None: as many as it has threads or CPUs).
+    """
+
+    jobs: int | None = None
+    engine: str = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise OptionError(f"--jobs {self.jobs}: expected 1 or more.")
+        if self.engine not in ENGINES:
+            raise OptionError(f"--engine {self.engine!r}: expected one of {', '.join(ENGINES)}.")
+        if self.engine == "dask" and not self.address:
+            raise OptionError("--engine dask: expected the scheduler's --address too, such as tcp://HOST:8786.")
+        if self.engine == "local" and self.address:
+            raise OptionError(f"--address {self.address}: goes with --engine dask or ray.")
+
+    @property
+    def processes(self) -> int:
+        """How many processes here."""
+        return self.jobs or os.cpu_count() or 1
 
 
 def chunks(items: Sequence[_Task], size: int) -> list[Sequence[_Task]]:
@@ -30,20 +62,42 @@ def chunks(items: Sequence[_Task], size: int) -> list[Sequence[_Task]]:
 
 
 def run_tasks(
-    function: Callable[[_Task], _Result], tasks: Sequence[_Task], jobs: int | None, what: str, sizes: Iterable[int]
-) -> Iterator[_Result]:
-    """``function`` of each task, in order, in ``jobs`` processes (in this one for 1).
+    function: Callable[[_Task], _Result],
+    tasks: Sequence[_Task],
+    workers: Workers,
+    what: str,
+    sizes: Iterable[int],
+    bytes_of: Callable[[_Result], int] | None = None,
+) -> Generator[_Result, None, None]:
+    """``function`` of each task, in order.
 
-    ``sizes`` are the records of each task, for the progress bar, which shows on a terminal only. JobFailed where a
-    worker process dies.
+    ``sizes`` are the records of each task, for the progress bar, which shows on a terminal only; with ``bytes_of`` a
+    result it shows MB/s too. JobFailed where a worker process dies, or the cluster does not answer.
     """
-    processes = min(job_count(jobs), max(1, len(tasks)))
     each_size = list(sizes)
     with tqdm(total=sum(each_size), desc=what, unit=" records", disable=None, dynamic_ncols=True) as bar:
-        results = _in_processes(function, tasks, processes) if processes > 1 else map(function, tasks)
-        for size, result in zip(each_size, results, strict=True):
+        done_bytes, start = 0, time.monotonic()
+        for size, result in zip(each_size, _results(function, tasks, workers), strict=True):
             yield result
+            if bytes_of is not None and not bar.disable:
+                done_bytes += bytes_of(result)
+                rate = done_bytes / 1e6 / max(1e-3, time.monotonic() - start)
+                bar.set_postfix_str(f"{rate:.1f} MB/s", refresh=False)
             bar.update(size)
+
+
+def _results(
+    function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers
+) -> Iterator[_Result] | map[_Result]:
+    if workers.engine == "dask":
+        return _on_dask(function, tasks, workers)
+    if workers.engine == "ray":
+        return _on_ray(function, tasks, workers)
+    processes = min(workers.processes, max(1, len(tasks)))
+    return _in_processes(function, tasks, processes) if processes > 1 else map(function, tasks)
+
+
+# ---- here ------------------------------------------------------------------------------------------------------------
 
 
 def _in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], processes: int) -> Iterator[_Result]:
@@ -51,21 +105,127 @@ def _in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], 
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    parallel = joblib.Parallel(n_jobs=processes, return_as="generator", batch_size=1)
-    results = parallel(joblib.delayed(function)(task) for task in tasks)
+    with _interrupts_held():
+        watched = {"initializer": _watch, "initargs": (os.getpid(),)}
+        parallel = joblib.Parallel(
+            processes, backend="loky", return_as="generator", batch_size=1, max_nbytes=None, **watched
+        )
+        results = parallel(joblib.delayed(function)(task) for task in tasks)
     try:
         for result in results:  # noqa: UP028 - "yield from" would close joblib's generator before its warnings are caught
             yield result
     except BaseException as error:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # joblib counts the tasks that are given up; the error says all there is to say
-            results.close()
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)  # or it warns of leaks when the process ends
+        with _interrupts_held():
+            _close(results)
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)  # or it warns of leaks at the end
         if not isinstance(error, TerminatedWorkerError):
             raise
         raise JobFailed(
             "a worker process died (out of memory, or a crash in a decoder). "
             "Run again with --jobs 1 to see at which file."
         ) from error
+
+
+def _watch(parent: int) -> None:
+    """End this worker process when the process that started it is gone.
+
+    Else the workers of a killed run would go on writing, into a folder that the next run is filling. On Windows, where
+    a process keeps its parent's number, they end when they find nothing more to do.
+    """
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    if os.name != "nt":
+        threading.Thread(target=wait, daemon=True, name="segdata-watch").start()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block ends. Processes started inside never see it: a terminal sends it to all of them,
+    and each would print a traceback; this one ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # loky's children lose this; not the next
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _close(results: Any) -> None:
+    with warnings.catch_warnings():  # joblib counts the tasks that are given up; the error says all there is to say
+        warnings.simplefilter("ignore")
+        results.close()
+
+
+# ---- on a cluster ----------------------------------------------------------------------------------------------------
+
+
+def _on_dask(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers) -> Iterator[_Result]:
+    import joblib
+
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise OptionError(
+            "--engine dask: is not installed, expected the extra: pip install 'segdata[dask]'."
+        ) from error
+    try:
+        client = Client(workers.address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise JobFailed(
+            f"--address {workers.address}: no Dask scheduler answers there. Start one, or mend it."
+        ) from error
+    with client, client.as_current(), joblib.parallel_config("dask", wait_for_workers_timeout=_CONNECT_S):
+        parallel = joblib.Parallel(workers.jobs or -1, return_as="generator", batch_size=1)
+        results = parallel(joblib.delayed(function)(task) for task in tasks)
+        try:
+            for result in results:  # noqa: UP028 - as above
+                yield result
+        except BaseException:
+            _close(results)
+            raise
+
+
+def _on_ray(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers) -> Iterator[_Result]:
+    try:
+        import ray
+    except ImportError as error:
+        raise OptionError("--engine ray: is not installed, expected the extra: pip install 'segdata[ray]'.") from error
+    address = workers.address or "auto"
+    try:
+        if ":" in address:  # ray.init would ask again and again for ten minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise JobFailed(f"--address {address}: no Ray cluster answers there. Start one, or mend it.") from error
+    with redirect_stdout(io.StringIO()):  # Ray tells there how its workers end
+        yield from _on_pool_of_ray(function, tasks, workers)
+
+
+def _on_pool_of_ray(
+    function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers
+) -> Iterator[_Result]:
+    import joblib
+    import ray
+    from ray.util.joblib import register_ray
+
+    try:
+        register_ray()
+        count = workers.jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        retried = {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}  # a worker that dies is not the end
+        with joblib.parallel_config("ray", ray_remote_args=retried), joblib.Parallel(count, batch_size=1) as parallel:
+            for wave in chunks(tasks, _WAVE * count):  # its backend gives results only when all of a call are there
+                yield from parallel(joblib.delayed(function)(task) for task in wave)
+    except ray.exceptions.RayError as error:
+        raise JobFailed(f"--engine ray: {str(error).splitlines()[0]}") from error
+    finally:
+        ray.shutdown()

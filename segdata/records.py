@@ -179,6 +179,22 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class OffsetsRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``offsets/NAME-train-00000-of-00016.json``: where each record of one shard begins, for random access.
+
+    ``made_from`` is the sha256 of what decides a shard's bytes (manifest, geometry, encoding); ``offsets`` are of the
+    records' first bytes, in bytes, and ``crcs`` the masked CRC-32C of their payloads.
+    """
+
+    format: str = "segdata shard offsets"
+    version: int = 1
+    shard: ShardRecord
+    made_from: str
+    offsets: list[int]
+    crcs: list[int]
+    seal: str = ""
+
+
 class ManifestReference(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest that shards were built from; ``path`` is relative, null where no relative path leads there."""
 
@@ -273,6 +289,11 @@ def decode_lines(path: Path, kind: type[_Record]) -> Iterator[_Record]:
                     raise RecordError(f"{path} line {number}: {error}.") from error
     except OSError as error:
         raise FolderError(f"{path}: cannot be read ({error.strerror}). Make the folder again.") from error
+
+
+def read_record_file(path: Path, kind: type[_Sealed]) -> _Sealed:
+    """The sealed record in a file. OSError where it cannot be read, RecordError where it was edited or damaged."""
+    return unseal(path.read_bytes(), kind, str(path))
 
 
 def kind_of(folder: Path) -> str:

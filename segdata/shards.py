@@ -9,12 +9,25 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
+import mmap
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from segdata.errors import OptionError, RecordError
+from segdata.errors import OptionError, RecordError, SegdataError
 from segdata.formats import example, images, tfrecord
-from segdata.records import IndexRecord, Sample, SampleLine, ShardRecord, is_inside, read_index
+from segdata.order import SHARD_ORDER, Order
+from segdata.records import (
+    IndexRecord,
+    OffsetsRecord,
+    Sample,
+    SampleLine,
+    ShardRecord,
+    is_inside,
+    read_index,
+    unseal,
+)
 
 Values = dict[str, example.Value]
 
@@ -23,6 +36,8 @@ SOURCE_ID, GROUP, SHA256 = "image/source_id", "image/group", "image/key/sha256"
 HEIGHT, WIDTH = "image/height", "image/width"
 ORIGINAL_HEIGHT, ORIGINAL_WIDTH = "image/original_height", "image/original_width"
 
+OFFSETS = "offsets"  # the folder of their sidecars
+_MAPPED_FILES = 128  # at once: each is a file descriptor
 _ALWAYS = {
     IMAGE: "image",
     "image/format": "string",
@@ -48,10 +63,12 @@ def features(has_mask: bool, has_matte: bool) -> dict[str, str]:
     return dict(sorted(kinds.items()))
 
 
-def encode_sample(line: SampleLine, image: bytes, mask: bytes | None, matte: bytes | None) -> bytes:
+def encode_sample(
+    line: SampleLine, image: bytes, mask: bytes | None, matte: bytes | None, image_sha256: str | None = None
+) -> bytes:
     """A serialised Example. ``image`` is JPEG or PNG, ``mask`` and ``matte`` PNG, all of one size.
 
-    ``image/key/sha256`` is of the image bytes in the record.
+    ``image/key/sha256`` is of the image bytes in the record; ``image_sha256`` is that where it is known.
     """
     header = images.header(image)
     values: Values = {
@@ -62,7 +79,7 @@ def encode_sample(line: SampleLine, image: bytes, mask: bytes | None, matte: byt
         WIDTH: header.width,
         "image/channels": header.channels,
         SOURCE_ID: line.id.encode(),
-        SHA256: hashlib.sha256(image).hexdigest().encode(),
+        SHA256: (image_sha256 or hashlib.sha256(image).hexdigest()).encode(),
         GROUP: line.group.encode(),
         ORIGINAL_HEIGHT: line.height,
         ORIGINAL_WIDTH: line.width,
@@ -77,6 +94,13 @@ def encode_sample(line: SampleLine, image: bytes, mask: bytes | None, matte: byt
 def shard_name(name: str, split: str, number: int, total: int) -> str:
     """``NAME-train.tfrecord-00000-of-00016``, as TFDS names shards."""
     return f"{name}-{split}.tfrecord-{number:05d}-of-{total:05d}"
+
+
+def offsets_name(shard_file: str) -> str:
+    """Where the offsets of a shard's records lie: in a folder of their own, under a name that no reader's
+    ``*.tfrecord*`` or ``NAME-train*`` finds.
+    """
+    return f"{OFFSETS}/{shard_file.replace('.tfrecord-', '-')}.json"
 
 
 def parse(payload: bytes, where: str) -> Values:
@@ -109,14 +133,16 @@ def text(values: Values, key: str, where: str) -> str:
 
 
 class Shards:
-    """The records of one split, in shard order: ``len``, ``shards[i]``, ``shards[2:5]``, iteration. Picklable.
+    """The records of one split: ``len``, ``shards[i]``, ``shards[2:5]``, iteration in shard order, ``read`` in any.
 
     ::
 
         for sample in open_shards("shards/hp", "train"):
             sample.id, sample.image, sample.mask
 
-    Offsets are found by walking each shard's frames once, when the first record of it is asked for by number.
+    Offsets are read from the file beside each shard, when the first record of it is asked for by number; where that is
+    not there, its frames are walked once. From then on the shard is mapped into memory, which counts the pages that
+    were read as this process's until the system wants them back. Picklable, without those; threads may share it.
     """
 
     def __init__(self, folder: Path, index: IndexRecord, split: str) -> None:
@@ -126,7 +152,11 @@ class Shards:
             known = ", ".join(dict.fromkeys(shard.split for shard in index.shards))
             raise OptionError(f"{folder}: has no split {split!r}, expected one of {known}.")
         self._ends = list(itertools.accumulate(shard.records for shard in self.files))
-        self._offsets: dict[int, list[tuple[int, int]]] = {}
+        self._offsets: dict[int, array[int]] = {}
+        self._mapped: dict[int, mmap.mmap] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_mapped": {}}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -140,6 +170,10 @@ class Shards:
             return [self.sample(i) for i in range(*number.indices(len(self)))]
         return self.sample(number)
 
+    def read(self, order: Order = SHARD_ORDER) -> Iterator[Sample]:
+        """The samples of one epoch, or of a part of it, in that order."""
+        return map(self.sample, order.numbers(len(self)).tolist())
+
     def sample(self, number: int) -> Sample:
         """The sample with record number ``number`` (negative ones count from the end); IndexError beyond the last."""
         payload, where = self.payload(number)
@@ -147,18 +181,38 @@ class Shards:
 
     def payload(self, number: int) -> tuple[bytes, str]:
         """The serialised Example with that record number, and where it stands, for messages."""
-        at = number + len(self) if number < 0 else number
-        if not 0 <= at < len(self):
-            raise IndexError(f"record {number} of split {self.split!r}, which has {len(self)}")
+        records = self._ends[-1]
+        at = number + records if number < 0 else number
+        if not 0 <= at < records:
+            raise IndexError(f"record {number} of split {self.split!r}, which has {records}")
         shard_number = bisect.bisect_right(self._ends, at)
         shard = self.files[shard_number]
-        within = at - (self._ends[shard_number] - shard.records)
-        if shard_number not in self._offsets:
-            self._offsets[shard_number] = read_frames(self.folder, shard)
-        offset, length = self._offsets[shard_number][within]
-        with (self.folder / shard.file).open("rb") as file:
-            payload = tfrecord.read_payload(file, offset, length, shard.file)
+        within = at - self._ends[shard_number] + shard.records
+        data = self._mapped.get(shard_number) or self._map(shard_number)
+        offsets = self._offsets[shard_number]
+        if data.size() != len(data):  # of the file: reading pages that are gone would end the process
+            raise RecordError(f"{self.folder / shard.file}: changed its size while it was read. Open it again.")
+        try:
+            payload = tfrecord.read_record(data, offsets[within], offsets[within + 1], shard.file)
+        except RecordError as error:
+            raise RecordError(f"{self.folder}: {error} Run `segdata verify {self.folder}`.") from error
         return payload, f"{shard.file} record {within}"
+
+    def _map(self, shard_number: int) -> mmap.mmap:
+        """Open a shard for random access: its offsets, and its bytes in place of those of the shard opened first."""
+        shard = self.files[shard_number]
+        path = self.folder / shard.file
+        try:
+            if shard_number not in self._offsets:
+                self._offsets[shard_number] = read_offsets(self.folder, shard)
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: an empty file
+            raise RecordError(f"{path}: cannot be read ({error}). Run `segdata verify {self.folder}`.") from error
+        if len(self._mapped) >= _MAPPED_FILES:
+            self._mapped.pop(next(iter(self._mapped)), None)
+        self._mapped[shard_number] = data
+        return data
 
     def payloads(self) -> Iterator[tuple[str, bytes]]:
         """(where it stands, serialised Example) of every record in order, each checked against its CRCs."""
@@ -172,21 +226,45 @@ class Shards:
             _check_count(shard, found)
 
 
-def read_frames(folder: Path, shard: ShardRecord) -> list[tuple[int, int]]:
-    """(offset, length) of every payload of a shard, from its headers alone, each checked against the file's size.
+def read_offsets(folder: Path, shard: ShardRecord) -> array[int]:
+    """Where each record of a shard begins, in bytes, and last its size: from the file beside it, or where that is
+    not there from the shard's headers, each checked against the file's size.
 
-    RecordError where a header is damaged, or there are not as many records as the index says.
+    RecordError where either is damaged or not what the index says.
     """
+    name = offsets_name(shard.file)
+    path = folder / name
+    if not path.is_file():
+        return array("Q", [*walk_offsets(folder, shard), shard.bytes])
+    record = unseal(path.read_bytes(), OffsetsRecord, str(path))
+    offsets = array("Q", [*record.offsets, shard.bytes])
+    if record.shard != shard or len(record.offsets) != shard.records:
+        raise RecordError(f"{path}: is of another shard than {shard.file}. Run `segdata rebuild {folder}`.")
+    return offsets
+
+
+def walk_offsets(folder: Path, shard: ShardRecord) -> list[int]:
+    """Where each record of a shard begins, in bytes, from its headers alone. Errors as in ``read_offsets``."""
     path = folder / shard.file
     with path.open("rb") as file:
-        frames = list(tfrecord.walk(file, path.stat().st_size, shard.file))
-    _check_count(shard, len(frames))
-    return frames
+        found = [offset - tfrecord.HEADER_BYTES for offset, _ in tfrecord.walk(file, path.stat().st_size, shard.file)]
+    _check_count(shard, len(found))
+    return found
 
 
 def _check_count(shard: ShardRecord, found: int) -> None:
     if found != shard.records:
         raise RecordError(f"{shard.file}: {found} records, its index says {shard.records}. Run `segdata verify`.")
+
+
+def picture_size(index: IndexRecord, where: Path) -> tuple[int, int]:
+    """(height, width) of all pictures in shards of one size; SegdataError where they differ."""
+    if index.geometry.size is None:
+        raise SegdataError(
+            f"{where}: its shards were built without --size, so pictures differ in size and make no batch. "
+            "Run `segdata build-tfrecords` with --size 256."
+        )
+    return index.geometry.size
 
 
 def open_shards(folder: str | Path, split: str = "train") -> Shards:

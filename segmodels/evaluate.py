@@ -12,8 +12,9 @@ from segdata.formats.files import sha256_file, write_atomic
 from segdata.formats.images import Pixels, encode_png
 from segdata.labels import LabelMap
 from segdata.records import INDEX_JSON, IndexRecord, read_index
+from segdata.shards import picture_size
 from segdata.sheets import Cell, colored, contact_sheet, overlay
-from segmodels.batches import batches, label_map, picture_size, read_errors
+from segmodels.batches import batches, label_map, read_errors
 from segmodels.checkpoints import load_model
 from segmodels.config import BEST, RunRecord, Scores, read_run, write_scores
 from segmodels.metrics import Counts, confusion_matrix, mean_iou, scores

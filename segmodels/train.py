@@ -16,9 +16,10 @@ from segdata.errors import FolderError, JobFailed
 from segdata.formats.files import relative_posix, sha256_file, write_atomic
 from segdata.formats.folders import output_folder
 from segdata.labels import LabelMap
+from segdata.order import Order
 from segdata.records import INDEX_JSON, RUN_JSON, read_index, seal
-from segdata.shards import check_shard_sizes
-from segmodels.batches import batches, label_map, picture_size, read_errors, split_shards
+from segdata.shards import check_shard_sizes, picture_size
+from segmodels.batches import batches, check_split, label_map, read_errors
 from segmodels.checkpoints import save_model
 from segmodels.config import (
     BEST,
@@ -91,7 +92,7 @@ def train(
     stops being a number: then ``out`` stays unfinished.
     """
     data = _checked(shards, config)
-    with output_folder(out, RUN_JSON, OWNED, overwrite, [shards]) as folder:
+    with output_folder(out, RUN_JSON, OWNED, overwrite, [shards], "train") as folder:
         keras.utils.set_random_seed(config.seed)
         model = build_model(config.model, len(data.labels.names), CHANNELS)
         recorder = _fit(model, data, out, config, progress)
@@ -117,7 +118,7 @@ def _checked(shards: Path, config: TrainConfig) -> _Data:
     index = read_index(shards)
     size = picture_size(index, shards)
     card.check_size(*size, where=str(shards))
-    split_shards(index, "train", shards)
+    check_split(index, "train", shards)
     samples = {
         split: sum(shard.records for shard in index.shards if shard.split == split) for split in ("train", "validation")
     }
@@ -127,7 +128,7 @@ def _checked(shards: Path, config: TrainConfig) -> _Data:
 
 def _fit(model: Any, data: _Data, out: Path, config: TrainConfig, progress: Callable[[str], None]) -> _Recorder:
     """All epochs; the recorder has seen them and written what a run holds per epoch."""
-    pictures = batches(data.folder, "train", config.batch_size, shuffle_seed=config.seed)
+    pictures = batches(data.folder, "train", config.batch_size, order=Order(seed=config.seed))
     optimizer = _optimizer(config, len(pictures) * config.epochs)
     optimizer.build(model.trainable_variables)  # variables made in the first step would make TensorFlow trace it twice
     # No machine code of XLA's: on a CPU making it takes 10 s and gains nothing.

@@ -15,21 +15,23 @@ from tests.folders import Made, segdata
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "segdata": [
-        {"errors", "hashing", "labels", "records", "registry"},
+        {"errors", "hashing", "labels", "order", "records", "registry"},
         {"formats"},
         {"sources", "transforms", "splits", "shards", "parallel", "sample_files", "sheets", "drawing"},
+        {"batches", "checks", "sample_making", "shard_making"},
         {"jobs"},
         {"cli"},
     ],
     "segmodels": [
         {"config", "quiet"},
         {"layers", "losses", "metrics", "curves"},
-        {"models", "batches", "checkpoints"},
+        {"models", "batches", "checkpoints", "torch_dataset"},
         {"train", "evaluate"},
     ],
 }
 ALTERNATIVES = ("sources", "transforms", "jobs", "models")
-HEAVY = {"tensorflow", "keras"}
+HEAVY = {"tensorflow", "keras", "torch"}
+TORCH = "segmodels.torch_dataset"  # alone imports it
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
@@ -60,6 +62,10 @@ def faults(name: str, source: str) -> list[str]:
         inside = package == head[0] and name.split(".")[1:2] == head[1:2]
         if head[0] in HEAVY and package == "segdata":
             found.append(f"{name} imports {imported}: only segmodels may")
+        if (head[0] == "torch" or imported.startswith(TORCH)) and name != TORCH:
+            found.append(f"{name} imports {imported}: only {TORCH} may import torch")
+        if head[0] in HEAVY - {"torch"} and name == TORCH:
+            found.append(f"{name} imports {imported}: who uses torch need not have it")
         if head[0] == "segmodels" and package == "segdata" and (at_top or not name.startswith("segdata.cli")):
             found.append(f"{name} imports {imported}: only bodies in segdata.cli may")
         if package == head[0] and not inside and here and there is not None and there >= here:
@@ -94,6 +100,9 @@ def test_imports_go_down(path: Path) -> None:
         ("segdata.jobs.demo", "def f():\n    from segmodels import train"),
         ("segdata.cli.train", "from segmodels import train"),
         ("segmodels.train", "from segdata.jobs import build"),
+        ("segmodels.batches", "def f():\n    import torch"),
+        ("segmodels.train", "from segmodels.torch_dataset import ShardDataset"),
+        ("segmodels.torch_dataset", "import tensorflow as tf"),
     ],
 )
 def test_this_test_can_fail(name: str, source: str) -> None:

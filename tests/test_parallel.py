@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segdata.errors import ImageRefused, JobFailed, OptionError
-from segdata.parallel import chunks, job_count, run_tasks
+from segdata.parallel import Workers, chunks, run_tasks
 
 
 def square(number: int) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def process(_: int) -> int:
 
 
 def run(function: object, count: int, jobs: int) -> Iterator[object]:
-    return run_tasks(function, range(count), jobs, "test", [1] * count)  # type: ignore[arg-type]
+    return run_tasks(function, range(count), Workers(jobs), "test", [1] * count)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -84,9 +84,9 @@ ROOT = Path(__file__).parent.parent
 # As when the disk is full, or the user stops: whoever takes the results gives up.
 STOPS_EARLY = """
 import time
-from segdata.parallel import run_tasks
+from segdata.parallel import Workers, run_tasks
 
-for _ in run_tasks(time.sleep, [0.002] * 400, 2, "test", [1] * 400):
+for _ in run_tasks(time.sleep, [0.002] * 400, Workers(2), "test", [1] * 400):
     raise SystemExit("disk full")
 """
 
@@ -99,7 +99,7 @@ def test_a_taker_that_gives_up_leaves_its_own_message_alone_on_stderr() -> None:
 
 def test_a_size_for_each_task_is_needed() -> None:
     with pytest.raises(ValueError, match="zip"):
-        list(run_tasks(square, range(3), 1, "test", [1, 1]))
+        list(run_tasks(square, range(3), Workers(1), "test", [1, 1]))
 
 
 def test_nothing_is_drawn_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
@@ -108,11 +108,11 @@ def test_nothing_is_drawn_where_there_is_no_terminal(capfd: pytest.CaptureFixtur
 
 
 def test_jobs_are_counted() -> None:
-    assert job_count(3) == 3
-    assert job_count(None) == os.cpu_count()
+    assert Workers(3).processes == 3
+    assert Workers().processes == os.cpu_count()
     for jobs in (0, -1):
         with pytest.raises(OptionError, match=f"--jobs {jobs}: expected 1 or more"):
-            job_count(jobs)
+            Workers(jobs)
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 3), (1, 3), (6, 3), (7, 3), (2, 100)])

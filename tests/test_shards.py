@@ -15,6 +15,7 @@ import pytest
 from segdata import shards
 from segdata.errors import FolderError, ImageRefused, OptionError, RecordError
 from segdata.formats import example, images, tfrecord
+from segdata.order import Order
 from segdata.records import INDEX_JSON, Sample, read_index, seal
 from segdata.shards import Shards, open_shards
 from tests.material import Stored, photo, sample_line, saved, stored, tensorflow, write_shards
@@ -187,6 +188,26 @@ def test_slices_are_those_of_a_list(folder: Path, part: slice) -> None:
     assert names(found) == [sample.line.id for sample in ALL[:6][part]]
 
 
+@pytest.mark.parametrize("order", [Order(), Order(seed=1, epoch=2), Order(seed=1, start=1, part=1, parts=2)], ids=str)
+def test_reading_follows_an_order(folder: Path, order: Order) -> None:
+    found = open_shards(folder)
+    assert names(found.read(order)) == [ALL[number].line.id for number in order.numbers(6)]
+    assert names(found.read()) == names(found)
+
+
+def test_an_order_that_starts_beyond_the_end_is_refused_at_once(folder: Path) -> None:
+    with pytest.raises(OptionError, match="start 7: expected at most 6"):
+        open_shards(folder).read(Order(start=7))
+
+
+def test_few_files_are_open_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_MAPPED_FILES", 2)
+    found = open_shards(folder)
+    mixed = [0, 3, 5, 1, 4, 2, 3, 0]
+    assert [found.sample(number).id for number in mixed] == [ALL[number].line.id for number in mixed]
+    assert len(found._mapped) == 2
+
+
 def test_shards_travel_to_other_processes(folder: Path) -> None:
     found = open_shards(folder)
     found.sample(4)
@@ -237,6 +258,24 @@ def test_a_flipped_bit_is_named_by_both_ways_of_reading(folder: Path, at: int) -
         list(found)
     assert found.sample(2).id == ALL[2].line.id
     assert found.sample(4).id == ALL[4].line.id
+
+
+@pytest.mark.parametrize("change", ["cut", "emptied", "longer", "gone"])
+def test_a_shard_that_changes_while_it_is_read_is_named(folder: Path, change: str) -> None:
+    path = folder / SECOND
+    found, read = open_shards(folder), open_shards(folder)
+    read.sample(3)
+    data = path.read_bytes()
+    if change == "gone":
+        path.unlink()
+    else:
+        with path.open("r+b") as file:  # the same file, not another one of its name
+            file.truncate({"cut": len(data) - 1, "emptied": 0, "longer": len(data) + 9}[change])
+    with pytest.raises(RecordError, match=SECOND):
+        found.sample(3)
+    if change != "gone":
+        with pytest.raises(RecordError, match=f"{SECOND}: changed its size while it was read"):
+            read.sample(3)
 
 
 def rewritten(folder: Path, payloads: list[bytes]) -> None:

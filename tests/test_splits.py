@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +100,33 @@ def test_by_lists_splits_what_is_listed_and_tells_the_rest(samples: list[SplitKe
     assert {split: [samples[i].id for i in sides[split]] for split in lists} == lists
     assert missing == []
     assert unlisted == [sample.id for sample, side in zip(samples, where, strict=True) if side == "none"]
+
+
+class Anew:
+    """Samples that are there only while somebody goes through them, as those of a large dataset."""
+
+    def __init__(self, samples: Sequence[SplitKey]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[SplitKey]:
+        return (msgspec.structs.replace(sample) for sample in self.samples)
+
+
+@few_examples
+@given(SAMPLES, AMOUNTS, st.sampled_from(["", "d-"]))
+def test_samples_need_not_stay_in_memory(samples: list[SplitKey], test: float | int, prefix: str) -> None:
+    test = min(test, len(samples))
+    groups = [prefix + sample.group for sample in samples]
+    lists = {"train": [samples[0].image], "test": [samples[-1].id] if len(samples) > 1 else []}
+    assert components(Anew(samples)) == components(samples)
+    assert by_hash(Anew(samples), groups, test, 0, "") == by_hash(samples, groups, test, 0, "")
+    assert by_order(Anew(samples), test, 0) == by_order(samples, test, 0)
+    assert by_lists(Anew(samples), groups, lists) == by_lists(samples, groups, lists)
+    sides = by_order(samples, test, 0)
+    assert straddling(Anew(samples), sides) == straddling(samples, sides)
 
 
 # ---- by hash
@@ -196,6 +224,13 @@ def test_the_side_follows_from_the_group_alone() -> None:
     sides = by_hash(samples, ["x", "y", "x"], 0.5, 0, "")
     side = side_of(samples, sides)
     assert side["a"] == side["prefixed"]
+
+
+@pytest.mark.parametrize("order", [["a", "b"], ["b", "a"]])
+def test_of_two_datasets_groups_of_one_name_the_first_id_is_taken_first(order: list[str]) -> None:
+    samples = [key(name) for name in order]
+    sides = by_hash(samples, ["same", "same"], 1, 0, "")
+    assert names(samples, sides) == {"train": {"b"}, "validation": set(), "test": {"a"}}
 
 
 @pytest.mark.parametrize(("test", "validation"), [(0, 0), (1, 0), (37, 11), (100, 0), (50, 50)])
@@ -357,6 +392,13 @@ def test_a_name_may_hold_a_space(line: str) -> None:
 
 def test_a_dot_in_a_name_is_no_suffix() -> None:
     assert by_lists(LISTED, [s.group for s in LISTED], {"test": ["v1.2"]})[0]["test"] == [3]
+
+
+@pytest.mark.parametrize("line", ["./x.jpg", "x", "x.jpg", "x.jpg x.png"])
+def test_a_photo_without_a_folder_may_be_recorded_with_a_dot(line: str) -> None:
+    samples = [SplitKey("1", "1", "./x.jpg", "h1"), SplitKey("2", "2", "a//./y.jpg", "h2")]
+    groups = [sample.group for sample in samples]
+    assert by_lists(samples, groups, {"test": [line, "a/y.jpg"]})[0]["test"] == [0, 1]
 
 
 def test_the_order_of_the_lists_is_kept_and_repeats_are_not() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import shlex
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -18,12 +21,14 @@ from segdata.cli import (
     models,
     output,
     preview,
+    rebuild,
+    salvage,
     split,
     stats,
     train,
     verify,
 )
-from segdata.errors import SegdataError
+from segdata.errors import SegdataError, Stopped
 
 app = typer.Typer(
     name="segdata",
@@ -37,6 +42,8 @@ app.add_typer(convert.app, name="convert")
 app.command("split")(split.split)
 app.command("build-tfrecords")(build.build_tfrecords)
 app.command("verify")(verify.verify)
+app.command("rebuild")(rebuild.rebuild)
+app.command("salvage")(salvage.salvage)
 app.command("stats")(stats.stats)
 app.command("preview")(preview.preview)
 app.command("export-coco")(export_coco.export_coco)
@@ -46,7 +53,7 @@ app.command("models")(models.models)
 app.command("demo")(demo.demo)
 
 
-_STOPPED = 130  # 128 + SIGINT: Ctrl-C
+_SIGNALS = ("SIGTERM", "SIGHUP")  # stop as Ctrl-C does: what is done stays, worker processes end
 
 
 def _version(wanted: bool) -> None:
@@ -70,15 +77,21 @@ def main(arguments: list[str] | None = None) -> None:
     --debug.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    caught = _stop_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     try:
         app(args=[argument for argument in given if argument != "--debug"], prog_name="segdata")
     except SystemExit as end:
-        if end.code == _STOPPED:
-            print("segdata: stopped. Run the same command again to do it from the start.", file=sys.stderr)
+        if end.code == Stopped.exit_code:  # typer's, for a Ctrl-C where nothing is being written
+            print("segdata: stopped.", file=sys.stderr)
+            sys.exit(_stop_code(caught))
         raise
+    except Stopped as error:
+        print(f"segdata: stopped. {output.one_line(str(error))}", file=sys.stderr)
+        print(f"  segdata {output.one_line(shlex.join(given))}", file=sys.stderr)
+        sys.exit(_stop_code(caught))
     except SegdataError as error:
         if "--debug" in given:
             raise
@@ -96,6 +109,26 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in given:
             raise
         _fail(f"internal error ({type(error).__name__}: {error}). Run again with --debug and report what it shows.", 1)
+
+
+def _stop_on_signals() -> list[int]:
+    """Let the signals end a command as Ctrl-C does; those that came are appended to the list."""
+    caught: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, stop)
+    return caught
+
+
+def _stop_code(caught: list[int]) -> int:
+    return 128 + caught[0] if caught else Stopped.exit_code
 
 
 def _fail(message: str, code: int) -> None:

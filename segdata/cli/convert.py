@@ -41,6 +41,8 @@ def _run(
     jobs: options.Jobs = None,
     max_rejected: options.MaxRejected = 0.05,
     copy_images: options.CopyImages = False,
+    engine: options.Engine = "local",
+    address: options.Address = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -54,6 +56,8 @@ def _run(
         max_rejected=max_rejected,
         jobs=jobs,
         overwrite=overwrite,
+        engine=engine,
+        address=address,
         **changed,
     )
     report = convert.plan(source, out, wanted) if dry_run else convert.convert(source, out, wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,13 @@ Out = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this command made there before.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; one per core where left out.", show_default=False)]
+Engine = Annotated[
+    Literal["local", "dask", "ray"],
+    typer.Option("--engine", help="Where the work is done: here, or on a running cluster that sees the same folders."),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="The cluster's, such as tcp://HOST:8786 for --engine dask.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Labels = Annotated[
     str,

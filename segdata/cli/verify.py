@@ -10,7 +10,7 @@ import typer
 from segdata.cli import options, output
 
 if TYPE_CHECKING:
-    from segdata.jobs.verify import Fault
+    from segdata.checks import Fault
 
 
 def verify(
@@ -37,4 +37,5 @@ def _line(fault: Fault) -> str:
         where.append(f"record {fault.record} at byte {fault.offset}")
     if fault.sample is not None:
         where.append(f"sample {fault.sample!r}")
-    return f"{', '.join(where)}: {fault.what}"
+    expected = f", expected {fault.expected}" if fault.expected else ""
+    return f"{', '.join(where)}: {fault.what}{expected}"

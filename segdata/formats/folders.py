@@ -1,77 +1,211 @@
 """Output folders: nothing that segdata did not make is overwritten, and half a result never looks whole.
 
-A folder in the making holds the marker ``.segdata-unfinished``; its JSON is written last, and only then does the
-marker go.
+A folder in the making holds the marker ``.segdata-unfinished``, which says what is being made of what. Its JSON is
+written last, and only then does the marker go. A command that is given the same again goes on with what is there.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 from filelock import FileLock, Timeout
 
-from segdata.errors import FolderError
-from segdata.formats.files import PARTIAL, write_atomic
+from segdata.errors import FolderError, Stopped
+from segdata.formats.files import sync_folder, whole_name, write_atomic
 from segdata.records import RECORD_NAMES
 
 MARKER = ".segdata-unfinished"
 LOCK = ".segdata-lock"
-_CONTROL = {MARKER, MARKER + PARTIAL, LOCK}
-MARKER_TEXT = "segdata is writing here, or was stopped before it was done.\n"
+PARTS = ".segdata-parts"  # a folder for what a command keeps until it is done
+_CONTROL = {MARKER, LOCK}
+Plan = Mapping[str, str | int | float | bool | None]
+_Result = TypeVar("_Result")
+
+
+class _Marker(msgspec.Struct, kw_only=True):
+    """What is being made here: with another ``plan`` the result would be another.
+
+    While what was there before is being removed, the folder ``is_emptied``, and nothing in it is of the plan. One that
+    ``has_failed`` came to an end that nobody wants: other options start it again without being asked twice.
+    """
+
+    format: str = "segdata folder in the making"
+    plan: dict[str, str | int | float | bool | None]
+    is_emptied: bool = False
+    has_failed: bool = False
 
 
 class OutputFolder:
-    """A folder that one command fills; ``finish`` writes the JSON that makes it whole."""
+    """A folder that one command fills; ``finish`` writes the JSON that makes it whole.
 
-    def __init__(self, path: Path, record_name: str) -> None:
+    ``is_resumed`` says that an earlier run left files here which were made of the same; ``is_whole`` that it was
+    stopped when all was done but tidying up.
+    """
+
+    def __init__(self, path: Path, record_name: str, owned: re.Pattern[str], is_resumed: bool) -> None:
         self.path = path
-        self._record_name = record_name
+        self.is_resumed = is_resumed
+        self.is_whole = is_resumed and (path / record_name).is_file()
+        self.done = ""
+        self._record_name, self._owned = record_name, owned
+
+    def counted(self, results: Iterable[_Result], sizes: Sequence[int], what: str) -> Iterator[_Result]:
+        """``results`` as they come, counted, for the message of a run that is stopped: ``12 of 40 shards are done``."""
+        done, total = 0, sum(sizes)
+        for size, result in zip(sizes, results, strict=True):
+            done += size
+            self.done = f"{done} of {total} {what} are done"
+            yield result
+
+    def fail(self) -> None:
+        """Note that the job came to its end and the result is not acceptable, so that other options may replace it."""
+        marker = _read_marker(self.path)
+        if marker is not None:
+            _write_marker(self.path, msgspec.structs.replace(marker, has_failed=True))
+
+    def remove_all_but(self, names: Collection[str]) -> None:
+        """Remove the files of this kind of folder, by relative path, that an earlier run made and this one did not."""
+        for name in files_below(self.path):
+            if self._owned.fullmatch(name) and name not in names:
+                (self.path / name).unlink()
 
     def finish(self, record: bytes) -> None:
-        """Write the folder's JSON, by rename, and take the marker away."""
+        """Write the folder's JSON, by rename, then take away what was there for the making alone."""
         write_atomic(self.path / self._record_name, record)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Take away what was there for the making alone; the marker goes last."""
+        for name in files_below(self.path):
+            if whole_name(name) is not None or name.startswith(f"{PARTS}/"):
+                with suppress(OSError):  # of a worker that was given up and still writes: it will be the same
+                    (self.path / name).unlink()
+        with suppress(OSError):
+            (self.path / PARTS).rmdir()
         (self.path / MARKER).unlink(missing_ok=True)
+        sync_folder(self.path)
 
 
-def check_output_folder(path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+def check_output_folder(
+    path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = (), plan: Plan | None = None
+) -> None:
     """FolderError where ``output_folder`` would refuse ``path``; changes nothing."""
     _refuse_inputs(path, inputs)
     _refuse_foreign(path, record_name, re.compile(owned), overwrite)
+    _refuse_other_plan(path, overwrite, plan)
+
+
+def is_finished(path: Path, record_name: str) -> bool:
+    """Whether a folder of that kind is whole, with nothing left to do."""
+    return (path / record_name).is_file() and _is_ours(path / record_name) and _read_marker(path) is None
 
 
 @contextmanager
 def output_folder(
-    path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = ()
+    path: Path,
+    record_name: str,
+    owned: str,
+    overwrite: bool,
+    inputs: Sequence[Path] = (),
+    command: str = "a command",
+    plan: Plan | None = None,
 ) -> Iterator[OutputFolder]:
     """Claim ``path`` for writing.
 
     ``inputs`` are what the command reads: ``path`` may neither be one of them nor hold one. ``owned`` is a regular
-    expression over relative POSIX paths: the files that this kind of folder may hold. A finished
-    folder is replaced only with ``overwrite``, an unfinished one is started again. FolderError, before anything is
-    removed, where the folder is finished, holds foreign files, or another command is writing there.
+    expression over relative POSIX paths: the files that this kind of folder may hold. A finished folder is replaced
+    only with ``overwrite``. An unfinished one is gone on with where it was begun with the same ``plan``; with another
+    it is refused, or with ``overwrite`` emptied first; without any plan it is always started again. FolderError,
+    before anything is removed, where the folder is finished, holds foreign files, or another command is writing there.
+    Stopped where Ctrl-C ends the block.
     """
     pattern = re.compile(owned)
-    check_output_folder(path, record_name, owned, overwrite, inputs)
+    check_output_folder(path, record_name, owned, overwrite, inputs, plan)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"{path}: cannot be made ({error.strerror}), expected a folder to write to.") from error
+    with locked_folder(path, command):
+        _refuse_foreign(path, record_name, pattern, overwrite)  # again: now nobody else is writing there
+        _refuse_other_plan(path, overwrite, plan)
+        is_resumed = _is_resumable(path, plan)
+        if not is_resumed:
+            _write_marker(path, _Marker(plan=dict(plan or {}), is_emptied=True))
+            _clear(path, record_name)
+        _write_marker(path, _Marker(plan=dict(plan or {})))
+        folder = OutputFolder(path, record_name, pattern, is_resumed)
+        try:
+            yield folder
+        except KeyboardInterrupt as error:
+            way = "to go on" if plan is not None else "to start over"
+            done = f"{folder.done}; the rest is not" if folder.done else "it is unfinished"
+            raise Stopped(f"{path}: {done}. Run the same command again {way}:") from error
+
+
+@contextmanager
+def locked_folder(path: Path, command: str) -> Iterator[None]:
+    """Keep other segdata commands from writing to a folder. FolderError, naming the other, where one does.
+
+    The lock is of the open file; its text, which says who holds it, may be left over from a command that was killed.
+    """
     lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise FolderError(f"{path}: another segdata command is writing there. Wait for it, or stop it.") from error
+        raise FolderError(f"{path}: {_writer(path)} is writing there. Wait for it, or stop it.") from error
     try:
-        _refuse_foreign(path, record_name, pattern, overwrite)  # again: now nobody else is writing there
-        write_atomic(path / MARKER, MARKER_TEXT.encode())
-        _clear(path, record_name)
-        yield OutputFolder(path, record_name)
+        (path / LOCK).write_text(f"segdata {command} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
+        yield
     finally:
         _release(lock, path / LOCK)
+
+
+def _write_marker(path: Path, marker: _Marker) -> None:
+    write_atomic(path / MARKER, msgspec.json.encode(marker))
+
+
+def _read_marker(path: Path) -> _Marker | None:
+    """The marker of a folder in the making; None where there is none, or somebody else's file of that name."""
+    try:
+        return msgspec.json.decode((path / MARKER).read_bytes(), type=_Marker)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _writer(path: Path) -> str:
+    """Who holds the lock of a folder; Windows lets nobody read it."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (path / LOCK).read_text(encoding="utf-8") or "another segdata command"
+    return "another segdata command"
+
+
+def _is_resumable(path: Path, plan: Plan | None) -> bool:
+    marker = _read_marker(path)
+    return marker is not None and not marker.is_emptied and plan is not None and marker.plan == dict(plan)
+
+
+def _refuse_other_plan(path: Path, overwrite: bool, plan: Plan | None) -> None:
+    marker = _read_marker(path)
+    if marker is None or marker.is_emptied or marker.has_failed or plan is None or overwrite:
+        return
+    refuse_difference(path, marker.plan, plan, "was begun", "to go on")
+
+
+def refuse_difference(path: Path, before: Plan, plan: Plan, what: str, way: str) -> None:
+    """FolderError, naming the first difference, where a folder that ``was built`` with other options is there."""
+    for key in [*plan, *before]:
+        if before.get(key) != plan.get(key):
+            raise FolderError(
+                f"{path}: {what} with {key} {before.get(key)!r}, now it is {plan.get(key)!r}. "
+                f"Give the same {way}, choose another --out, or pass --overwrite."
+            )
 
 
 def _release(lock: FileLock, file: Path) -> None:
@@ -88,8 +222,8 @@ def _release(lock: FileLock, file: Path) -> None:
 
 def _refuse_inputs(path: Path, inputs: Sequence[Path]) -> None:
     """What a command reads must survive it, and no folder of segdata's may hold another."""
-    out = path.resolve()
-    for source in (item.resolve() for item in inputs):
+    out = Path(os.path.realpath(path))
+    for source in (Path(os.path.realpath(item)) for item in inputs):  # Path.resolve raises where links go round
         if out == source or out in source.parents:
             raise FolderError(
                 f"{path}: holds the input {source.name!r}, expected another folder. Choose another --out."
@@ -130,19 +264,25 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
     if not files:
         return
     finished = record_name in files and _is_ours(path / record_name)
-    unfinished = MARKER in files and (path / MARKER).read_bytes() == MARKER_TEXT.encode()
-    ours = finished or (unfinished and record_name not in files) or set(files) <= _CONTROL
+    unfinished = MARKER in files and _read_marker(path) is not None
+    ours = finished or (unfinished and record_name not in files) or all(_whole(name) in _CONTROL for name in files)
     foreign = [name for name in files if not _own(name, record_name, owned)]
     if not ours or foreign:
         name = (foreign or files)[0]
         raise FolderError(f"{path}: holds {name!r}, which segdata did not make. Choose another --out, or move it away.")
-    if finished and not overwrite:
+    if finished and not unfinished and not overwrite:
         raise FolderError(f"{path}: already holds a finished {record_name}. Choose another --out, or pass --overwrite.")
 
 
 def _own(name: str, record_name: str, owned: re.Pattern[str]) -> bool:
-    whole = name.removesuffix(PARTIAL)
-    return name in _CONTROL or whole == record_name or bool(owned.fullmatch(whole))
+    whole = _whole(name)
+    ours = whole in _CONTROL or whole == record_name or whole.startswith(f"{PARTS}/")
+    return ours or bool(owned.fullmatch(whole))
+
+
+def _whole(name: str) -> str:
+    found = whole_name(name)
+    return name if found is None else found
 
 
 def _clear(path: Path, record_name: str) -> None:

@@ -1,19 +1,28 @@
-"""build-tfrecords: a manifest to TFRecord shards, one task per shard."""
+"""build-tfrecords: a manifest to TFRecord shards, one task per shard. Stopped at any moment, it goes on from there."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import msgspec
+import cv2
+import numpy as np
 
-from segdata import sample_files, shards, splits
-from segdata.errors import FolderError, ImageRefused, JobFailed, OptionError, RecordError
+from segdata import __version__, sample_files, shard_making, shards
+from segdata.errors import FolderError, OptionError
 from segdata.formats import files, images, tfds, tfrecord
-from segdata.formats.folders import output_folder
-from segdata.parallel import job_count, run_tasks
+from segdata.formats.folders import (
+    Plan,
+    check_output_folder,
+    files_below,
+    is_finished,
+    output_folder,
+    refuse_difference,
+)
+from segdata.parallel import Workers, run_tasks
 from segdata.records import (
     INDEX_JSON,
     MANIFEST_JSON,
@@ -24,146 +33,254 @@ from segdata.records import (
     ManifestReference,
     SampleLine,
     ShardRecord,
-    decode,
     decode_lines,
+    read_index,
     read_manifest,
     seal,
 )
-from segdata.sample_files import Places
+from segdata.shard_making import Made, RecordOrder, ShardTask, make_shard
 from segdata.transforms.resize import Resize
 
 OWNED = (
     r"[a-z0-9_]+-(train|validation|test)\.tfrecord-\d{5,}-of-\d{5,}"
+    r"|offsets/[a-z0-9_]+-(train|validation|test)-\d{5,}-of-\d{5,}\.json"
     r"|(features|dataset_info)\.json|(image-segmentation-class-encoded\.)?labels\.txt"
 )
 CHECKS = ("hash", "decode")
+_SHARD_BYTES = 128_000_000  # at most about this many, where no option says more
+_PARALLEL_SHARDS, _SMALL_SHARD_BYTES = 8, 16_000_000  # and so many of at least this, so that all cores have work
 _RESIZED_BYTES_PER_PIXEL = 0.5  # JPEG 95 and a mask, for the number of shards before anything is encoded
 _RECORD_OVERHEAD_BYTES = 700
+_SAMPLED_RECORDS = 16
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """``shards`` per split, or as many as make them about ``shard_mb`` (10**6 bytes) each. ``jobs`` None is one
-    process per core.
+    """``shards`` per split, or as many as make them about ``shard_mb`` (10**6 bytes) each; with neither, at most 128 MB
+    each, and up to 8 of at least 16 MB. ``jobs``, ``engine`` and ``address`` as in ``parallel.Workers``.
     """
 
     geometry: Geometry = field(default_factory=Geometry)
-    shard_mb: int = 128
+    shard_mb: int | None = None
     shards: int | None = None
     check: str = "hash"
     jobs: int | None = None
     overwrite: bool = False
+    engine: str = "local"
+    address: str | None = None
 
     def __post_init__(self) -> None:
         Resize(self.geometry)  # checks itself
+        Workers(self.jobs, self.engine, self.address)
         if self.check not in CHECKS:
             raise OptionError(f"--check {self.check!r}: expected one of {', '.join(CHECKS)}.")
-        if self.shard_mb < 1:
+        if self.shard_mb is not None and self.shard_mb < 1:
             raise OptionError(f"--shard-mb {self.shard_mb}: expected 1 or more.")
         if self.shards is not None and not 1 <= self.shards <= 99999:
             raise OptionError(f"--shards {self.shards}: expected 1 to 99999.")
-        job_count(self.jobs)  # before anything is removed
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What was built: records, shards and bytes by split."""
+    """What was built: records, shards and bytes by split, and how many shards were there already.
+
+    Of a plan the bytes are estimated from a sample, and ``free_bytes`` what the disk has for them.
+    """
 
     out: Path
     records: dict[str, int]
     shards: dict[str, int]
     bytes: dict[str, int]
-
-
-class _Order(msgspec.Struct):
-    """What of a sample line decides where its record goes."""
-
-    id: str
-    image_bytes: int
-    mask_bytes: int = 0
-    matte_bytes: int = 0
+    reused: int = 0
+    free_bytes: int | None = None
+    would_fail: str = ""  # of a plan: why the run would end in an error
 
 
 @dataclass(frozen=True)
-class _Task:
-    manifest: Path
-    split_file: str
-    offsets: list[int]
-    places: Places
-    out: Path
-    shard_file: str
-    split: str
-    geometry: Geometry
-    check: str
+class _Planned:
+    """All that is known before anything is written. ``sizes`` are estimated bytes by split."""
+
+    record: ManifestRecord
+    tasks: list[ShardTask]
+    sizes: dict[str, int]
+    identity: Plan
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all shards."""
+        return sum(self.sizes.values())
+
+
+def plan(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
+    """What ``build`` would do: records, shards, bytes as estimated from a sample, and free space; writes nothing.
+
+    FolderError where ``out`` could not be written.
+    """
+    planned = _planned(manifest, out, options)
+    check_output_folder(out, INDEX_JSON, OWNED, options.overwrite, [manifest], planned.identity)
+    return replace(
+        _report(out, [(task.split, len(task.offsets), 0) for task in planned.tasks]),
+        bytes=planned.sizes,
+        free_bytes=_free_bytes(out),
+        would_fail=_no_room(out, planned.total_bytes),
+    )
 
 
 def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     """Write the shards ``out`` of a manifest folder. Bytes depend on the manifest and the options alone.
 
-    JobFailed, naming the file, where a photo or mask changed since convert; FolderError and RecordError for a
-    manifest or dataset that is unfinished or damaged.
+    What an earlier run of the same finished is kept, once its sha256 was compared. JobFailed, naming the file, where a
+    photo or mask changed since convert; FolderError and RecordError for a manifest or dataset that is unfinished or
+    damaged, for a folder built from another manifest or options, and where the disk has too little room.
     """
-    record = read_manifest(manifest)
-    places = sample_files.places_of(manifest, record)
-    with output_folder(out, INDEX_JSON, OWNED, options.overwrite, [manifest]) as folder:
-        tasks = [
-            task
-            for split in SPLITS
-            if split in record.splits
-            for task in _plan(manifest, record, places, out, options, split)
-        ]
-        built = list(run_tasks(_build_shard, tasks, options.jobs, "build-tfrecords", [len(t.offsets) for t in tasks]))
-        index = _index(manifest, record, out, options, built)
+    if options.engine != "local":  # workers elsewhere have another current folder
+        manifest, out = manifest.absolute(), out.absolute()
+    planned = _planned(manifest, out, options)
+    if is_finished(out, INDEX_JSON) and not options.overwrite:
+        return _complete(out, planned.identity)
+    check_output_folder(out, INDEX_JSON, OWNED, options.overwrite, [manifest], planned.identity)
+    no_room = _no_room(out, planned.total_bytes)
+    if no_room:
+        raise FolderError(f"{out}: {no_room}. Make room, or choose another --out; nothing was written.")
+    with output_folder(
+        out, INDEX_JSON, OWNED, options.overwrite, [manifest], "build-tfrecords", planned.identity
+    ) as folder:
+        if folder.is_whole:  # stopped when only tidying up was left
+            folder.tidy()
+            return _complete(out, planned.identity)
+        (out / shards.OFFSETS).mkdir(exist_ok=True)
+        tasks = [replace(task, reuse=folder.is_resumed) for task in planned.tasks]
+        sizes = [len(task.offsets) for task in tasks]
+        workers = Workers(options.jobs, options.engine, options.address)
+        with closing(run_tasks(make_shard, tasks, workers, "build-tfrecords", sizes, _bytes_of)) as results:
+            made = list(folder.counted(results, [1] * len(tasks), "shards"))
+        index = _index(manifest, planned.record, out, options, [item.shard for item in made])
         for name, data in tfds.sidecar_files(index).items():
             files.write_atomic(out / name, data)
         folder.finish(seal(index))
-    return BuildReport(out, _sum(built, "records"), _sum(built, None), _sum(built, "bytes"))
+    report = _report(out, [(item.shard.split, item.shard.records, item.shard.bytes) for item in made])
+    return replace(report, reused=sum(item.is_reused for item in made))
 
 
-def _sum(built: Sequence[ShardRecord], attribute: str | None) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for shard in built:
-        totals[shard.split] = totals.get(shard.split, 0) + (getattr(shard, attribute) if attribute else 1)
-    return totals
+def _bytes_of(made: Made) -> int:
+    return made.shard.bytes
 
 
-def _plan(
-    manifest: Path, record: ManifestRecord, places: Places, out: Path, options: BuildOptions, split: str
-) -> Iterator[_Task]:
-    """The shard tasks of one split: records by hashed id, in runs whose lengths differ by one at most."""
-    file = record.splits[split]
-    path = manifest / file.file
-    if not path.is_file() or files.sha256_file(path) != file.sha256:
-        raise RecordError(
-            f"{path}: is missing or was edited; its sha256 is not the manifest's. Run `segdata split` again."
-        )
-    keyed: list[tuple[bytes, int]] = []
-    at = total = 0
-    with path.open("rb") as lines:
-        for line in lines:
-            order = decode(line, _Order, str(path))
-            keyed.append((splits.order_key(order.id), at))
-            total += order.image_bytes + order.mask_bytes + order.matte_bytes + _RECORD_OVERHEAD_BYTES
-            at += len(line)
-    keyed.sort()
-    count = options.shards or _shard_count(len(keyed), total, options)
-    count = min(count, len(keyed))
-    for number in range(count):
-        run = keyed[number * len(keyed) // count : (number + 1) * len(keyed) // count]
-        name = shards.shard_name(record.name, split, number, count)
-        offsets = [offset for _, offset in run]
-        yield _Task(manifest, file.file, offsets, places, out, name, split, options.geometry, options.check)
+def _report(out: Path, found: Sequence[tuple[str, int, int]]) -> BuildReport:
+    """From (split, records, bytes) of each shard."""
+    records: dict[str, int] = {}
+    count: dict[str, int] = {}
+    size: dict[str, int] = {}
+    for split, shard_records, shard_bytes in found:
+        records[split] = records.get(split, 0) + shard_records
+        count[split] = count.get(split, 0) + 1
+        size[split] = size.get(split, 0) + shard_bytes
+    return BuildReport(out, records, count, size)
 
 
-def _shard_count(records: int, stored_bytes: int, options: BuildOptions) -> int:
-    size = options.geometry.size
-    if size is not None:
-        stored_bytes = round(records * (size[0] * size[1] * _RESIZED_BYTES_PER_PIXEL + _RECORD_OVERHEAD_BYTES))
-    return max(1, -(-stored_bytes // (options.shard_mb * 1_000_000)))
+def _complete(out: Path, identity: Plan) -> BuildReport:
+    """The report of a folder that was finished before. FolderError where it was built from something else."""
+    check_output_folder(out, INDEX_JSON, OWNED, overwrite=True)  # for files of others
+    index = read_index(out)
+    same = {key: value for key, value in identity.items() if key in _identity_of(index)}
+    refuse_difference(out, _identity_of(index), same, "was built", "to keep it")
+    shards.check_shard_sizes(out, index)
+    report = _report(out, [(shard.split, shard.records, shard.bytes) for shard in index.shards])
+    return replace(report, reused=len(index.shards))
+
+
+def _identity(manifest: Path, options: BuildOptions) -> Plan:
+    """What decides the bytes of shards, and how their sources were checked."""
+    encoded = {"OpenCV": cv2.__version__} if options.geometry.size else {}
+    return {
+        "manifest of sha256": files.sha256_file(manifest / MANIFEST_JSON),
+        "--size": _size(options.geometry),
+        "--fit": options.geometry.fit,
+        "--shards": options.shards,
+        "--shard-mb": options.shard_mb,
+        "--check": options.check,
+        "segdata": __version__,
+        **encoded,
+    }
+
+
+def _identity_of(index: IndexRecord) -> Plan:
+    """What of it an index tells."""
+    return {
+        "manifest of sha256": index.manifest.sha256,
+        "--size": _size(index.geometry),
+        "--fit": index.geometry.fit,
+        "--shards": index.options.get("shards"),
+        "--shard-mb": index.options.get("shard_mb"),
+    }
+
+
+def _size(geometry: Geometry) -> str | None:
+    return "x".join(map(str, geometry.size)) if geometry.size else None
+
+
+# ---- planning --------------------------------------------------------------------------------------------------------
+
+
+def _planned(manifest: Path, out: Path, options: BuildOptions) -> _Planned:
+    record = read_manifest(manifest)
+    places = sample_files.places_of(manifest, record)
+    identity = _identity(manifest, options)
+    made_from = shard_making.origin(str(identity["manifest of sha256"]), options.geometry)
+    tasks, sizes = list[ShardTask](), dict[str, int]()
+    for split in (split for split in SPLITS if split in record.splits):
+        order = shard_making.record_order(manifest, record.splits[split])
+        count = _shard_count(order, options)
+        for number, offsets in enumerate(shard_making.runs(order, count)):
+            name = shards.shard_name(record.name, split, number, count)
+            tasks.append(
+                ShardTask(order.file, offsets, places, out, name, split, options.geometry, options.check, made_from)
+            )
+        sizes[split] = _estimated_bytes(order, tasks[-count:])
+    return _Planned(record, tasks, sizes, identity)
+
+
+def _shard_count(order: RecordOrder, options: BuildOptions) -> int:
+    """How many shards a split gets; from its sample lines alone, so that it is the same everywhere."""
+    records, size = len(order.offsets), options.geometry.size
+    per_record = size[0] * size[1] * _RESIZED_BYTES_PER_PIXEL if size else order.stored_bytes / max(1, records)
+    total = round(records * (per_record + _RECORD_OVERHEAD_BYTES))
+    if options.shards is not None:
+        count = options.shards
+    elif options.shard_mb is not None:
+        count = -(-total // (options.shard_mb * 1_000_000))
+    else:
+        count = max(-(-total // _SHARD_BYTES), min(_PARALLEL_SHARDS, total // _SMALL_SHARD_BYTES))
+    return max(1, min(count, records))
+
+
+def _estimated_bytes(order: RecordOrder, tasks: Sequence[ShardTask]) -> int:
+    """The bytes of a split's shards, as some of its records come to; without a size they are known from its lines."""
+    records = len(order.offsets)
+    if tasks[0].geometry.size is None:
+        return order.stored_bytes + records * _RECORD_OVERHEAD_BYTES
+    sampled = np.linspace(0, records - 1, min(records, _SAMPLED_RECORDS)).astype(int)  # any are a fair sample
+    found = list(shard_making.payloads(replace(tasks[0], offsets=order.offsets[sampled])))
+    each = sum(map(len, found)) / len(found) + tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
+    return round(each * records)
+
+
+def _free_bytes(out: Path) -> int:
+    """What the disk has for a folder, its own files counted, since they are kept or replaced."""
+    there = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
+    own = sum((out / name).stat().st_size for name in files_below(out)) if out.is_dir() else 0
+    return shutil.disk_usage(there).free + own
+
+
+def _no_room(out: Path, needed: int) -> str:
+    free = _free_bytes(out)
+    if needed <= free:
+        return ""
+    return f"needs about {needed / 1e6:,.1f} MB (estimated from a sample), the disk has {free / 1e6:,.1f} MB for it"
 
 
 def _index(
-    manifest: Path, record: ManifestRecord, out: Path, options: BuildOptions, built: list[ShardRecord]
+    manifest: Path, record: ManifestRecord, out: Path, options: BuildOptions, made: list[ShardRecord]
 ) -> IndexRecord:
     first = next(decode_lines(manifest / next(iter(record.splits.values())).file, SampleLine))
     try:
@@ -177,52 +294,5 @@ def _index(
         features=shards.features(first.mask is not None, first.matte is not None),
         manifest=ManifestReference(path=path, sha256=files.sha256_file(manifest / MANIFEST_JSON)),
         options={"shards": options.shards, "shard_mb": options.shard_mb, "jpeg_quality": images.JPEG_QUALITY},
-        shards=built,
+        shards=made,
     )
-
-
-# ---- in the worker processes -----------------------------------------------------------------------------------------
-
-
-def _build_shard(task: _Task) -> ShardRecord:
-    images.use_one_thread()
-    digest, size = hashlib.sha256(), 0
-    resize = Resize(task.geometry)
-    with (task.manifest / task.split_file).open("rb") as lines, files.atomic_file(task.out / task.shard_file) as file:
-        for offset in task.offsets:
-            lines.seek(offset)
-            line = decode(lines.readline(), SampleLine, task.split_file)
-            framed = tfrecord.frame(_payload(line, task, resize))
-            file.write(framed)
-            digest.update(framed)
-            size += len(framed)
-    return ShardRecord(
-        file=task.shard_file, split=task.split, records=len(task.offsets), bytes=size, sha256=digest.hexdigest()
-    )
-
-
-def _payload(line: SampleLine, task: _Task, resize: Resize) -> bytes:
-    try:
-        image, mask, matte = sample_files.read_encoded(line, task.places)
-        if task.geometry.size is not None:
-            image, mask, matte = _resized(line.id, image, mask, matte, resize)
-        elif task.check == "decode":
-            for data in (image, mask, matte):
-                if data is not None:
-                    images.check_stored(data)
-    except ImageRefused as error:
-        raise JobFailed(f"{error.detail}. Convert its dataset again; nothing was put in its place.") from error
-    return shards.encode_sample(line, image, mask, matte)
-
-
-def _resized(
-    sample_id: str, image: bytes, mask: bytes | None, matte: bytes | None, resize: Resize
-) -> tuple[bytes, bytes | None, bytes | None]:
-    """The sample at the geometry's size, encoded: JPEG 95 for the image, PNG for mask and matte (at the depth it
-    had).
-    """
-    fitted = resize(images.decode_sample(sample_id, image, mask, matte))
-    mask = None if fitted.mask is None else images.encode_mask(fitted.mask)
-    if fitted.matte is not None and matte is not None:
-        matte = images.encode_matte(fitted.matte, images.header(matte).depth)
-    return images.encode_jpeg(fitted.image), mask, matte

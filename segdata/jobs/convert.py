@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import cv2
+import msgspec
 
-from segdata.errors import ImageRefused, JobFailed, OptionError
-from segdata.formats import files, images, raw_pictures
-from segdata.formats.folders import OutputFolder, check_output_folder, output_folder
-from segdata.labels import IGNORE_INDEX, LabelMap
-from segdata.parallel import chunks, job_count, run_tasks
+from segdata import __version__
+from segdata.errors import JobFailed, OptionError
+from segdata.formats import files
+from segdata.formats.folders import PARTS, OutputFolder, Plan, check_output_folder, output_folder
+from segdata.labels import LabelMap
+from segdata.parallel import Workers, chunks, run_tasks
 from segdata.records import (
     DATASET_JSON,
     REJECTED_JSONL,
@@ -30,17 +30,16 @@ from segdata.records import (
     RejectedLine,
     SampleLine,
     SourceRecord,
+    decode_lines,
     encode_lines,
-    is_inside,
+    read_dataset,
     seal,
 )
-from segdata.sources import Entry, Found, Source
+from segdata.sample_making import Samples, SampleTask, make_samples, own_files
+from segdata.sources import Found, Source
 from segdata.transforms.crop import Box, Crop
-from segdata.transforms.relabel import Relabel
-from segdata.transforms.resize import FitToPhoto, resize_nearest, resize_smooth
 
 OWNED = r"(masks|mattes|images)/[^/]+\.(png|jpg)|samples\.jsonl|rejected\.jsonl"
-RawIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _CHUNK = 16
 _NOT_COUNTED = ("empty", "no-image", "no-prefix", "no-suffix")  # listed, but nothing to train on was lost that one has
 
@@ -49,7 +48,8 @@ _NOT_COUNTED = ("empty", "no-image", "no-prefix", "no-suffix")  # listed, but no
 class ConvertOptions:
     """What holds for every source. ``max_rejected`` is a share; ``jobs`` None is one process per core.
 
-    With ``crop`` every photo becomes several samples, new pictures cut from it.
+    With ``crop`` every photo becomes several samples, new pictures cut from it. ``engine`` and ``address`` as in
+    ``parallel.Workers``.
     """
 
     name: str
@@ -60,6 +60,8 @@ class ConvertOptions:
     jobs: int | None = None
     overwrite: bool = False
     crop: Crop | None = None
+    engine: str = "local"
+    address: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -68,7 +70,7 @@ class ConvertOptions:
             raise OptionError(f"--unmapped {self.unmapped!r}: expected reject or ignore.")
         if not 0 <= self.max_rejected <= 1:
             raise OptionError(f"--max-rejected {self.max_rejected}: expected a share, 0 to 1.")
-        job_count(self.jobs)  # before anything is removed
+        Workers(self.jobs, self.engine, self.address)  # checks itself
 
 
 @dataclass(frozen=True)
@@ -87,26 +89,12 @@ class ConvertReport:
     would_fail: str = ""  # of a plan: why the run would end in an error
 
 
-@dataclass(frozen=True)
-class _Task:
-    source: Source
-    entries: Sequence[Entry]
-    out: Path
-    options: ConvertOptions
-
-    @cached_property
-    def relabel(self) -> Relabel | None:
-        """Raw ids to class ids; None for mattes."""
-        labels = self.source.label_map
-        return Relabel(labels, self.options.unmapped == "ignore") if labels else None
-
-
 def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
     """What ``convert`` would do: lists, pairs and reads annotations, decodes no picture, writes nothing.
 
     FolderError where ``out`` could not be written.
     """
-    check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs)
+    check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs, _identity(source, options))
     found = _find(source)
     refused = [
         RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)
@@ -127,35 +115,81 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
 
 
 def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
-    """Write the prepared dataset ``out`` from ``source``.
+    """Write the prepared dataset ``out`` from ``source``; what an earlier run of the same finished is kept.
 
     Bad samples go to rejected.jsonl. JobFailed where none is left, or the rejected share is over ``max_rejected``:
     the folder then stays unfinished, with rejected.jsonl in it. FolderError as ``output_folder`` raises it.
     """
-    found = _find(source)
+    if options.engine != "local":  # workers elsewhere have another current folder
+        source, out = _with_absolute_paths(source), out.absolute()
     if not options.copy_images:
         files.relative_posix(source.image_root, out)  # a name that no JSON can hold is told before the work
-    with output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs) as folder:
-        for name in ("masks", "mattes", "images"):
+    identity = _identity(source, options)
+    check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs, identity)
+    found = _find(source)
+    with output_folder(
+        out, DATASET_JSON, OWNED, options.overwrite, source.inputs, f"convert {source.name}", identity
+    ) as folder:
+        if folder.is_whole:  # stopped when only tidying up was left
+            folder.tidy()
+            return _finished(out, source, options, found)
+        for name in ("masks", "mattes", "images", PARTS):
             (out / name).mkdir(exist_ok=True)
-        tasks = [_Task(source, chunk, out, options) for chunk in chunks(found.entries, _CHUNK)]
-        results = run_tasks(_convert_chunk, tasks, options.jobs, "convert", [len(task.entries) for task in tasks])
         tally = _Tally(source.label_map)
-        if options.crop:  # photos come in the order of their ids, which is not that of their crops'
-            results = iter([sorted((line for lines in results for line in lines), key=lambda line: line.id)])
-        samples = _write_samples(folder, results, tally)
+        samples = _write_samples(folder, _made(source, folder, options, found), tally, options)
         rejected = sorted([*found.rejected, *tally.rejected], key=lambda line: (line.id, line.reason))
         _write_rejected(folder, rejected)
         for name in ("masks", "mattes", "images"):
             if not any((out / name).iterdir()):
                 (out / name).rmdir()
         photos = samples.count // (options.crop.count if options.crop else 1)
-        _refuse_too_many(out, photos, rejected, options.max_rejected)
+        problem = _too_many(photos, rejected, options.max_rejected)
+        if problem:
+            folder.fail()
+            way = "mend them, or pass a larger --max-rejected" if photos else "mend them"
+            raise JobFailed(f"{out}: {problem}. All are in {out / REJECTED_JSONL}; {way}.")
+        files.sync_below(out)
         folder.finish(seal(_record(source, out, options, samples, rejected, tally)))
+    return _report(out, options, samples.count, rejected, tally, found)
+
+
+def _made(source: Source, folder: OutputFolder, options: ConvertOptions, found: Found) -> Iterator[Samples]:
+    """What became of all entries, in their order."""
+    tasks = [
+        SampleTask(
+            source,
+            chunk,
+            folder.path,
+            options.unmapped == "ignore",
+            options.resize_masks,
+            options.copy_images,
+            options.crop,
+            folder.is_resumed,
+        )
+        for chunk in chunks(found.entries, _CHUNK)
+    ]
+    sizes = [len(task.entries) for task in tasks]
+    workers = Workers(options.jobs, options.engine, options.address)
+    with closing(run_tasks(make_samples, tasks, workers, "convert", sizes, lambda made: made.stored_bytes)) as results:
+        yield from folder.counted(results, sizes, "photos")
+
+
+def _finished(out: Path, source: Source, options: ConvertOptions, found: Found) -> ConvertReport:
+    """The report of a folder that was finished before."""
+    record, tally = read_dataset(out), _Tally(source.label_map)
+    for line in decode_lines(out / SAMPLES_JSONL, SampleLine):
+        tally.add(line)
+    rejected = list(decode_lines(out / REJECTED_JSONL, RejectedLine))
+    return _report(out, options, record.counts.samples, rejected, tally, found)
+
+
+def _report(
+    out: Path, options: ConvertOptions, samples: int, rejected: list[RejectedLine], tally: _Tally, found: Found
+) -> ConvertReport:
     return ConvertReport(
         out,
         options.name,
-        samples.count,
+        samples,
         _by_reason(rejected),
         tally.class_pixels,
         tally.ignored_pixels,
@@ -163,6 +197,25 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
         found.ignored,
         _examples(rejected),
     )
+
+
+def _with_absolute_paths(source: Source) -> Source:
+    """A source, which is a dataclass, as workers with another current folder see it."""
+    values = {item.name: getattr(source, item.name) for item in fields(source)}  # type: ignore[arg-type]
+    paths = {name: value.absolute() for name, value in values.items() if isinstance(value, Path)}
+    return replace(source, **paths)  # type: ignore[type-var]
+
+
+def _identity(source: Source, options: ConvertOptions) -> Plan:
+    """What decides the bytes of a dataset; stays in the folder only while it is in the making."""
+    return {
+        "input": ", ".join(files.printable(os.path.abspath(path)) for path in source.inputs),
+        "--name": options.name,
+        **_recorded_options(source, options),
+        "label map of sha256": files.sha256_hex(msgspec.json.encode(source.label_map)),
+        "segdata": __version__,
+        "OpenCV": cv2.__version__,
+    }
 
 
 def _find(source: Source) -> Found:
@@ -212,21 +265,32 @@ class _Tally:
             self._crops.add(window)
 
 
-def _write_samples(
-    folder: OutputFolder, results: Iterable[list[SampleLine | RejectedLine]], tally: _Tally
-) -> FileRecord:
-    digest, count = hashlib.sha256(), 0
-    with files.atomic_file(folder.path / SAMPLES_JSONL) as file:
-        for result in results:
-            lines = [line for line in result if isinstance(line, SampleLine)]
-            tally.rejected += [line for line in result if isinstance(line, RejectedLine)]
-            for line in lines:
+def _write_samples(folder: OutputFolder, made: Iterator[Samples], tally: _Tally, options: ConvertOptions) -> FileRecord:
+    """samples.jsonl; of a folder that an earlier run began, what no line names any more is removed."""
+    digest, count, named = hashlib.sha256(), 0, {SAMPLES_JSONL, REJECTED_JSONL}
+    with closing(made), files.atomic_file(folder.path / SAMPLES_JSONL) as file:  # type: ignore[type-var]
+        results: Iterable[Samples] = made
+        if options.crop:  # photos come in the order of their ids, which is not that of their crops'
+            results = _in_order_of_crops(made)
+        for chunk in results:
+            tally.rejected += chunk.rejected
+            for line in chunk.lines:
                 tally.add(line)
-            data = encode_lines(lines)
+                if folder.is_resumed:
+                    named.update(own_files(line, options.copy_images))
+            data = encode_lines(chunk.lines)
             file.write(data)
             digest.update(data)
-            count += len(lines)
+            count += len(chunk.lines)
+    if folder.is_resumed:
+        folder.remove_all_but(named)
     return FileRecord(file=SAMPLES_JSONL, count=count, sha256=digest.hexdigest())
+
+
+def _in_order_of_crops(made: Iterable[Samples]) -> list[Samples]:
+    found = list(made)
+    lines = sorted((line for chunk in found for line in chunk.lines), key=lambda line: line.id)
+    return [Samples(raw_states=[], lines=lines, rejected=[line for chunk in found for line in chunk.rejected])]
 
 
 def _write_rejected(folder: OutputFolder, rejected: list[RejectedLine]) -> None:
@@ -241,6 +305,18 @@ def _record(
     rejected: list[RejectedLine],
     tally: _Tally,
 ) -> DatasetRecord:
+    return DatasetRecord(
+        name=options.name,
+        source=SourceRecord(name=source.name, options=_recorded_options(source, options)),
+        label_map=source.label_map,
+        image_root="." if options.copy_images else files.relative_posix(source.image_root, out),
+        counts=DatasetCounts(samples=samples.count, rejected=_by_reason(rejected), class_pixels=tally.class_pixels),
+        samples=samples,
+        rejected=FileRecord(file=REJECTED_JSONL, count=len(rejected), sha256=files.sha256_hex(encode_lines(rejected))),
+    )
+
+
+def _recorded_options(source: Source, options: ConvertOptions) -> dict[str, str | int | float | bool | None]:
     recorded = source.options() | {
         "unmapped": options.unmapped,
         "resize_masks": options.resize_masks,
@@ -249,15 +325,7 @@ def _record(
     if options.crop:
         crop = options.crop
         recorded |= {"crops": crop.count, "size": crop.side_px, "seed": crop.seed, "min_person": crop.min_person}
-    return DatasetRecord(
-        name=options.name,
-        source=SourceRecord(name=source.name, options=recorded),
-        label_map=source.label_map,
-        image_root="." if options.copy_images else files.relative_posix(source.image_root, out),
-        counts=DatasetCounts(samples=samples.count, rejected=_by_reason(rejected), class_pixels=tally.class_pixels),
-        samples=samples,
-        rejected=FileRecord(file=REJECTED_JSONL, count=len(rejected), sha256=files.sha256_hex(encode_lines(rejected))),
-    )
+    return recorded
 
 
 def _by_reason(rejected: Iterable[RejectedLine]) -> dict[str, int]:
@@ -270,13 +338,6 @@ def _examples(rejected: Iterable[RejectedLine]) -> dict[str, str]:
     for line in rejected:
         first.setdefault(line.reason, f"{line.id}: {line.detail}")
     return first
-
-
-def _refuse_too_many(out: Path, samples: int, rejected: list[RejectedLine], max_rejected: float) -> None:
-    problem = _too_many(samples, rejected, max_rejected)
-    if problem:
-        way = "mend them, or pass a larger --max-rejected" if samples else "mend them"
-        raise JobFailed(f"{out}: {problem}. All are in {out / REJECTED_JSONL}; {way}.")
 
 
 def _too_many(samples: int, rejected: list[RejectedLine], max_rejected: float) -> str:
@@ -292,150 +353,3 @@ def _too_many(samples: int, rejected: list[RejectedLine], max_rejected: float) -
         return f"no sample is left: {reasons}"
     found = f"{len(counted)} of {samples + len(counted)} samples rejected ({share:.1%})"
     return f"{found}, more than --max-rejected {max_rejected}: {reasons}"
-
-
-# ---- in the worker processes -----------------------------------------------------------------------------------------
-
-
-def _convert_chunk(task: _Task) -> list[SampleLine | RejectedLine]:
-    images.use_one_thread()
-    return [line for entry in task.entries for line in _convert_or_reject(task, entry)]
-
-
-def _convert_or_reject(task: _Task, entry: Entry) -> Sequence[SampleLine | RejectedLine]:
-    try:
-        return _convert_one(task, entry)
-    except ImageRefused as error:
-        return [RejectedLine(id=entry.id, reason=error.reason, detail=error.detail)]
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A photo with its raw bytes, and its label of the same size: class ids, or alpha where there is no label map."""
-
-    raw: bytes
-    photo: raw_pictures.Photo
-    label: RawIds
-    resized_from: tuple[int, int] | None
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the raw bytes."""
-        return files.sha256_hex(self.raw)
-
-
-def _convert_one(task: _Task, entry: Entry) -> list[SampleLine]:
-    read, crop = _read(task, entry), task.options.crop
-    if crop is None:
-        return [_whole(task, entry, read)]
-    pixels = images.decode_stored(read.photo.data)
-    boxes = crop.boxes(entry.id, _person(read.label, task.relabel is None))
-    return [
-        _cut(task, entry, read, pixels, f"{entry.id}-{number}", box, crop.side_px) for number, box in enumerate(boxes)
-    ]
-
-
-def _read(task: _Task, entry: Entry) -> _Read:
-    with _naming(entry.image):
-        raw = files.read_regular(task.source.image_root / entry.image)
-        photo = raw_pictures.read_photo(raw)
-    with _naming(entry.label or entry.image):
-        values = task.source.annotate(entry).values
-        fit = FitToPhoto(task.options.resize_masks)
-        fitted = fit(values, photo.header.height, photo.header.width, photo.orientation, smooth=task.relabel is None)
-        resized_from = None if fitted is values else (values.shape[0], values.shape[1])
-        return _Read(raw, photo, fitted if task.relabel is None else task.relabel(fitted)[0], resized_from)
-
-
-def _person(label: RawIds, is_matte: bool) -> npt.NDArray[np.bool_]:
-    """(H, W) what a crop must hold enough of: any class but background, or alpha of a half and more."""
-    half = (np.iinfo(label.dtype).max + 1) // 2
-    found: npt.NDArray[np.bool_] = label >= half if is_matte else (label != 0) & (label != IGNORE_INDEX)
-    return found
-
-
-def _whole(task: _Task, entry: Entry, read: _Read) -> SampleLine:
-    return SampleLine(
-        id=entry.id,
-        group=entry.group,
-        height=read.photo.header.height,
-        width=read.photo.header.width,
-        mask_resized_from=read.resized_from,
-        **_store_photo(task, entry, read),
-        **_store_label(task, entry.id, read.label),
-        **_notes(entry, read),
-    )
-
-
-def _cut(task: _Task, entry: Entry, read: _Read, pixels: RawIds, name: str, box: Box, side: int) -> SampleLine:
-    """One sample cut from a photo: area average for the picture and for alpha, nearest neighbour for class ids."""
-    x, y, w, h = box
-    window = (slice(y, y + h), slice(x, x + w))
-    picture = resize_smooth(pixels[window], side, side)
-    resize = resize_smooth if task.relabel is None else resize_nearest
-    is_jpeg = read.raw.startswith(images.JPEG_MAGIC)  # lossy once more, but a fifth of the size; others stay lossless
-    data = images.encode_jpeg(picture) if is_jpeg else images.encode_png(picture)
-    path = f"images/{name}.{'jpg' if is_jpeg else 'png'}"
-    (task.out / path).write_bytes(data)
-    return SampleLine(
-        id=name,
-        group=entry.group,
-        image=path,
-        image_root=None if task.options.copy_images else ".",
-        height=side,
-        width=side,
-        image_sha256=files.sha256_hex(data),
-        image_bytes=len(data),
-        source_sha256=read.sha256,
-        crop=box,
-        enlarged_from=(h, w) if h < side else None,
-        mask_resized_from=read.resized_from,
-        **_store_label(task, name, resize(read.label[window], side, side)),
-        **_notes(entry, read),
-    )
-
-
-def _notes(entry: Entry, read: _Read) -> dict[str, Any]:
-    """What a sample line says of where its photo is from."""
-    turn = read.photo.orientation
-    return {"license": entry.license, "exif_orientation": turn if turn != 1 else None}
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Put the raw file's path before whatever is refused inside."""
-    try:
-        yield
-    except ImageRefused as error:
-        raise ImageRefused(error.reason, f"{path}: {error.detail}") from error
-
-
-def _store_label(task: _Task, sample: str, label: RawIds) -> dict[str, Any]:
-    """Write a mask of class ids, or without a label map a matte; the fields of the sample line that say so."""
-    if task.relabel is None:
-        return _store(task.out, "matte", sample, images.encode_png(label))
-    counts = images.count_values(label)
-    pixels = {name: int(counts[i]) for i, name in enumerate(task.relabel.label_map.names)}
-    return _store(task.out, "mask", sample, images.encode_mask(label.astype(np.uint8, copy=False))) | {
-        "class_pixels": pixels
-    }
-
-
-def _store(out: Path, kind: str, sample: str, data: bytes) -> dict[str, Any]:
-    path = f"{kind}s/{sample}.png"
-    (out / path).write_bytes(data)
-    return {kind: path, f"{kind}_sha256": files.sha256_hex(data), f"{kind}_bytes": len(data)}
-
-
-def _store_photo(task: _Task, entry: Entry, read: _Read) -> dict[str, Any]:
-    """Where the photo lies: in the raw folder as it was, or in the dataset's own where it was changed or is copied."""
-    data = read.photo.data
-    fields: dict[str, Any] = {"image_sha256": files.sha256_hex(data), "image_bytes": len(data)}
-    can_stay = read.photo.reencoded_from is None and is_inside(entry.image)  # "a:b.jpg" reads as a drive
-    if can_stay and not task.options.copy_images:
-        return fields | {"image": entry.image}
-    if read.photo.reencoded_from is not None:
-        fields |= {"source_sha256": read.sha256, "reencoded_from": read.photo.reencoded_from}
-    path = f"images/{entry.id}.{'jpg' if read.photo.header.format == 'jpeg' else 'png'}"
-    (task.out / path).write_bytes(data)
-    return fields | {"image": path} | ({} if task.options.copy_images else {"image_root": "."})

@@ -25,9 +25,9 @@ OWNED = (
     r"raw/(JPEGImages|SegmentationClassAug)/person_\d{3}\.(jpg|png)|commands\.txt|train-sheet\.png"
     r"|prepared/(masks/person_\d{3}\.png|samples\.jsonl|rejected\.jsonl|dataset\.json)"
     r"|manifests/demo/((train|validation|test)\.(jsonl|txt)|manifest\.json)"
-    r"|shards/(demo-[a-z]+\.tfrecord-\d+-of-\d+|(index|features|dataset_info)\.json|[a-z.-]*labels\.txt)"
+    r"|shards/(demo-[a-z]+\.tfrecord-\d+-of-\d+|offsets/demo-[a-z]+-\d+-of-\d+\.json|(index|features|dataset_info)\.json|[a-z.-]*labels\.txt)"
     r"|run/((best|last|new)\.keras|history\.csv|(run|metrics)\.json|curves\.png|sheet-test\.png)"
-    r"|(prepared|manifests/demo|shards|run)/\.segdata-(unfinished|lock)"
+    r"|(prepared|manifests/demo|shards|run)/\.segdata-(unfinished|lock|parts/\w+\.json)"
 )
 _EVERY_NTH_IS_PALETTE = 5
 
@@ -57,7 +57,7 @@ def demo(folder: Path, progress: Callable[[str], None], overwrite: bool = False)
 
     Each step is a command line of its own, run in ``folder`` and written to commands.txt. JobFailed where one fails.
     """
-    with output_folder(folder, RECORD, OWNED, overwrite) as output:
+    with output_folder(folder, RECORD, OWNED, overwrite, command="demo") as output:
         progress(f"drawing {PEOPLE} people to {folder / 'raw'}")
         draw_humanparsing(folder / "raw", PEOPLE, SEED)
         script = "".join(f"segdata {step}\n" for step in STEPS)

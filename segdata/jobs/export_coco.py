@@ -15,7 +15,7 @@ from segdata.formats import coco_json, coco_masks, files, images
 from segdata.formats.coco_json import Category, CompressedRle, WrittenAnnotation, WrittenImage
 from segdata.formats.folders import check_output_file
 from segdata.labels import IGNORE_INDEX
-from segdata.parallel import chunks, run_tasks
+from segdata.parallel import Workers, chunks, run_tasks
 from segdata.records import SAMPLES_JSONL, DatasetRecord, SampleLine, read_dataset
 from segdata.sample_files import Place, read_recorded, sample_lines
 
@@ -75,7 +75,7 @@ def export_coco(
     pictures = _pictures(lines, record, prefixes, licenses)
     categories = [Category(i, name) for i, name in enumerate(record.label_map.names) if i]
     tasks = [_Task(place, chunk, per, len(record.label_map.names)) for chunk in chunks(lines, _CHUNK)]
-    regions = run_tasks(_regions_of, tasks, jobs, "export-coco", [len(task.lines) for task in tasks])
+    regions = run_tasks(_regions_of, tasks, Workers(jobs), "export-coco", [len(task.lines) for task in tasks])
     counts = {"annotations": 0, "crowds": 0}
     objects = _numbered((found for chunk in regions for found in chunk), counts)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +32,7 @@ from segdata.records import (
     SplitOptions,
     decode_lines,
     encode_lines,
+    is_inside,
     read_dataset,
     seal,
 )
@@ -53,8 +59,26 @@ class SplitReport:
 class _Dataset:
     folder: Path
     record: DatasetRecord
-    keys: list[SplitKey]
-    offsets: list[int]  # of each line in samples.jsonl
+    groups: list[str]  # of each sample
+    offsets: array[int]  # of each line in samples.jsonl, and last its size
+
+    def read_keys(self) -> Iterator[SplitKey]:
+        return decode_lines(self.folder / SAMPLES_JSONL, SplitKey)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The keys of all datasets, with prefixed ids from several; decoded anew each time, since a million fill memory."""
+
+    datasets: list[_Dataset]
+
+    def __len__(self) -> int:
+        return sum(len(data.groups) for data in self.datasets)
+
+    def __iter__(self) -> Iterator[SplitKey]:
+        for data in self.datasets:
+            keys, name = data.read_keys(), data.record.name
+            yield from keys if len(self.datasets) == 1 else (_prefixed(key, name) for key in keys)
 
 
 def split(
@@ -72,20 +96,19 @@ def split(
     """
     _check_options(options, lists or {})
     datasets = [_load(folder) for folder in folders]
-    merged = len(datasets) > 1
     _check_mergeable(datasets)
-    keys = [_prefixed(key, data.record.name) if merged else key for data in datasets for key in data.keys]
-    groups = [key.group for data in datasets for key in data.keys]
-    sides, missing, unlisted = _assign(keys, groups, options, lists or {})
-    _check_filled(sides, options, lists or {}, len(keys), max(Counter(groups).values(), default=0))
-    straddling = splits.straddling(keys, sides)
+    samples = _Samples(datasets)
+    groups = [group for data in datasets for group in data.groups]
+    sides, missing, unlisted = _assign(samples, groups, options, lists or {})
+    _check_filled(sides, options, lists or {}, groups)
+    straddling = [] if options.method == "hash" else splits.straddling(samples, sides)  # by hash nothing can
     if text_lists:
         _check_no_spaces(datasets, out)
-    with output_folder(out, MANIFEST_JSON, OWNED, overwrite, folders) as folder:
+    with output_folder(out, MANIFEST_JSON, OWNED, overwrite, folders, "split") as folder:
         references = [_reference(data, out) for data in datasets]
         recorded, texts = {}, []
         for name in (name for name in SPLITS if sides[name]):
-            recorded[name] = _write_split(out, name, _lines(datasets, sides[name], merged))
+            recorded[name] = _write_split(out, name, _lines(datasets, sides[name]))
             if text_lists:
                 texts.append(_write_text(out, name, datasets))
         record = ManifestRecord(
@@ -101,7 +124,7 @@ def split(
         )
         folder.finish(seal(record))
     reached = {name: len(sides[name]) for name in recorded}
-    uneven = [] if lists else list(_uneven(reached, options, len(keys)))
+    uneven = [] if lists else list(_uneven(reached, options, len(samples)))
     return SplitReport(out, reached, uneven, straddling, missing, unlisted)
 
 
@@ -122,18 +145,16 @@ def _check_options(options: SplitOptions, lists: Mapping[str, Path]) -> None:
 
 def _load(folder: Path) -> _Dataset:
     record = read_dataset(folder)
-    keys = list(decode_lines(folder / SAMPLES_JSONL, SplitKey))
-    if len(keys) != record.counts.samples:
+    path = folder / SAMPLES_JSONL
+    groups = [key.group for key in decode_lines(path, SplitKey)]
+    if len(groups) != record.counts.samples:
         raise SourceError(
-            f"{folder}: samples.jsonl has {len(keys)} lines, its dataset.json says {record.counts.samples}. "
+            f"{folder}: samples.jsonl has {len(groups)} lines, its dataset.json says {record.counts.samples}. "
             "Run `segdata verify`."
         )
-    offsets, at = [], 0
-    with (folder / SAMPLES_JSONL).open("rb") as file:
-        for line in file:
-            offsets.append(at)
-            at += len(line)
-    return _Dataset(folder, record, keys, offsets)
+    with path.open("rb") as file:
+        offsets = array("Q", itertools.accumulate(map(len, file), initial=0))
+    return _Dataset(folder, record, groups, offsets)
 
 
 def _check_mergeable(datasets: list[_Dataset]) -> None:
@@ -162,19 +183,20 @@ def _prefixed(key: SplitKey, name: str) -> SplitKey:
 
 
 def _assign(
-    keys: list[SplitKey], groups: list[str], options: SplitOptions, lists: Mapping[str, Path]
+    samples: _Samples, groups: list[str], options: SplitOptions, lists: Mapping[str, Path]
 ) -> tuple[dict[str, list[int]], list[str], list[str]]:
     if options.method == "listed":
-        return splits.by_lists(keys, groups, {name: splits.read_list(path) for name, path in lists.items()})
+        return splits.by_lists(samples, groups, {name: splits.read_list(path) for name, path in lists.items()})
     if options.method == "ordered":
-        return splits.by_order(keys, options.test, options.validation), [], []
-    return splits.by_hash(keys, groups, options.test, options.validation, options.salt), [], []
+        return splits.by_order(samples, options.test, options.validation), [], []
+    return splits.by_hash(samples, groups, options.test, options.validation, options.salt), [], []
 
 
 def _check_filled(
-    sides: dict[str, list[int]], options: SplitOptions, lists: Mapping[str, Path], total: int, largest: int
+    sides: dict[str, list[int]], options: SplitOptions, lists: Mapping[str, Path], groups: list[str]
 ) -> None:
-    """JobFailed where a wanted split is empty, of ``total`` samples in groups of up to ``largest``."""
+    """JobFailed where a wanted split is empty; ``groups`` are those of all samples."""
+    total = len(groups)
     wanted = {"train": True, "test": bool(options.test), "validation": bool(options.validation)}
     for name in lists:
         if not sides[name]:
@@ -182,10 +204,11 @@ def _check_filled(
     for name, needed in wanted.items():
         if needed and not sides[name] and not lists:
             option = f"--{'test' if name == 'train' else name}"
-            groups = f" Groups have up to {largest} samples, and stay whole." if largest > 1 else ""
+            largest = max(Counter(groups).values(), default=0)
+            whole = f" Groups have up to {largest} samples, and stay whole." if largest > 1 else ""
             raise JobFailed(
                 f"split {name}: none of {total} samples fell into it, expected at least one. "
-                f"Give a number of samples ({option} {largest}), or lists.{groups}"
+                f"Give a number of samples ({option} {largest}), or lists.{whole}"
             )
 
 
@@ -202,29 +225,25 @@ def _uneven(reached: dict[str, int], options: SplitOptions, total: int) -> Itera
 def _check_no_spaces(datasets: list[_Dataset], out: Path) -> None:
     for data in datasets:
         folders = (data.folder, data.folder / data.record.image_root)
-        for text in (
-            *(files.relative_posix(path, out) for path in folders),
-            *(text for key in data.keys for text in (key.image, key.id)),
+        for text in itertools.chain(
+            (files.relative_posix(path, out) for path in folders),
+            (text for key in data.read_keys() for text in (key.image, key.id)),
         ):
             if len(text.split()) != 1:
                 raise SourceError(f"--txt: {text!r} holds spaces, so its line could not be read back. Leave --txt out.")
 
 
-def _lines(datasets: list[_Dataset], positions: list[int], merged: bool) -> Iterator[bytes]:
+def _lines(datasets: list[_Dataset], positions: list[int]) -> Iterator[bytes]:
     """Sample lines, as bytes: copied as they are from one dataset; with prefixed ids from several."""
-    starts = [0]
-    for data in datasets:
-        starts.append(starts[-1] + len(data.keys))
-    handles = [(data.folder / SAMPLES_JSONL).open("rb") for data in datasets]
-    try:
+    starts = list(itertools.accumulate((len(data.groups) for data in datasets), initial=0))
+    with ExitStack() as stack:
+        handles = [stack.enter_context((data.folder / SAMPLES_JSONL).open("rb")) for data in datasets]
         for position in positions:
-            which = next(i for i in range(len(datasets)) if position < starts[i + 1])
-            handles[which].seek(datasets[which].offsets[position - starts[which]])
-            line = handles[which].readline()
-            yield _with_dataset(line, datasets[which].record.name) if merged else line
-    finally:
-        for handle in handles:
-            handle.close()
+            which = bisect_right(starts, position) - 1
+            data, at = datasets[which], position - starts[which]
+            handles[which].seek(data.offsets[at])
+            line = handles[which].read(data.offsets[at + 1] - data.offsets[at])
+            yield line if len(datasets) == 1 else _with_dataset(line, data.record.name)
 
 
 def _with_dataset(line: bytes, name: str) -> bytes:
@@ -256,22 +275,32 @@ def _write_text(out: Path, name: str, datasets: list[_Dataset]) -> FileRecord:
     between.
     """
     places = {data.record.name: Place(data.folder, data.record.image_root) for data in datasets}
-    roots: dict[Path, str] = {}
+    roots: dict[_Folder, str] = {}
     digest, count = hashlib.sha256(), 0
     with files.atomic_file(out / f"{name}.txt") as file:
         for line in decode_lines(out / f"{name}.jsonl", SampleLine):
-            place = places[line.dataset or datasets[0].record.name]
-            pair = (place.image(line), place.below(line, line.mask or line.matte or ""))
-            text = " ".join(_relative(path, out, roots) for path in pair)
-            data = f"{text}\n".encode()
+            dataset, mask = line.dataset or datasets[0].record.name, line.mask or line.matte or ""
+            place = places[dataset]
+            photo = _relative(("image", dataset, line.image_root), line.image, partial(place.image, line), out, roots)
+            other = _relative(("mask", dataset, None), mask, partial(place.below, line, mask), out, roots)
+            data = f"{photo} {other}\n".encode()
             file.write(data)
             digest.update(data)
             count += 1
     return FileRecord(file=f"{name}.txt", count=count, sha256=digest.hexdigest())
 
 
-def _relative(path: Path, out: Path, roots: dict[Path, str]) -> str:
-    """As ``relative_posix``, asking the file system once per folder."""
-    if path.parent not in roots:
-        roots[path.parent] = files.relative_posix(path.parent, out)
-    return f"{roots[path.parent]}/{path.name}"
+_Folder = tuple[str, str, str | None, str]  # what is in it, dataset, image_root, path in there
+
+
+def _relative(
+    kind: tuple[str, str, str | None], path: str, find: Callable[[], Path], out: Path, roots: dict[_Folder, str]
+) -> str:
+    """Where ``find`` finds a recorded path, relative to ``out``; it is asked once per folder, for it takes its time."""
+    name = path[path.rfind("/") + 1 :]
+    if not is_inside(name):  # as "." or a drive: only the whole path says what it is
+        return files.relative_posix(find().parent, out) + f"/{find().name}"
+    folder = (*kind, path[: len(path) - len(name)])
+    if folder not in roots:
+        roots[folder] = files.relative_posix(find().parent, out)
+    return f"{roots[folder]}/{name}"

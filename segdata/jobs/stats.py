@@ -13,7 +13,7 @@ from segdata import sample_files, shards
 from segdata.errors import OptionError
 from segdata.formats import images, tfrecord
 from segdata.labels import LabelMap
-from segdata.parallel import run_tasks
+from segdata.parallel import Workers, run_tasks
 from segdata.records import (
     DATASET_JSON,
     INDEX_JSON,
@@ -64,9 +64,10 @@ class StatsReport:
 
 
 def stats(path: Path, jobs: int | None = None) -> StatsReport:
-    """Count. Datasets and manifests from their sample lines (mattes are read), shards from their records.
+    """Count. Datasets and manifests from their sample lines (mattes are read), shards from their records (of images
+    the header alone).
 
-    FolderError or RecordError where the folder is unfinished or damaged.
+    FolderError or RecordError where the folder is unfinished or damaged, ImageRefused for a damaged mask or matte.
     """
     kind = kind_of(path)
     if kind == DATASET_JSON:
@@ -119,7 +120,7 @@ def _of_lines(
             mattes.append((places[line.dataset].below(line, line.matte), line.matte_sha256, line.id))
     found.groups = len(groups)
     if labels is None and mattes:
-        histograms = run_tasks(_alpha_of, mattes, jobs, "stats", [1] * len(mattes))
+        histograms = run_tasks(_alpha_of, mattes, Workers(jobs), "stats", [1] * len(mattes))
         found.alpha = np.sum(list(histograms), axis=0).tolist()
     return found
 
@@ -142,7 +143,7 @@ def _of_shards(folder: Path, index: IndexRecord, jobs: int | None) -> dict[str, 
     tasks = [(folder, shard, index.label_map) for shard in index.shards]
     found: dict[str, SplitStats] = {}
     groups: dict[str, set[str]] = {}
-    results = run_tasks(_of_shard, tasks, jobs, "stats", [shard.records for shard in index.shards])
+    results = run_tasks(_of_shard, tasks, Workers(jobs), "stats", [shard.records for shard in index.shards])
     for shard, (part, part_groups) in zip(index.shards, results, strict=True):
         groups.setdefault(shard.split, set()).update(part_groups)
         found[shard.split] = _sum(found[shard.split], part) if shard.split in found else part
@@ -182,14 +183,15 @@ def _of_shard(task: tuple[Path, ShardRecord, LabelMap | None]) -> tuple[SplitSta
 def _add_record(
     found: SplitStats, groups: set[str], values: shards.Values, where: str, labels: LabelMap | None
 ) -> None:
-    sample = shards.decode_values(values, where)
-    _add_size(found, *sample.image.shape[:2])
-    found.image_bytes += len(shards.data(values, shards.IMAGE, where))
+    image = shards.data(values, shards.IMAGE, where)
+    header = images.header(image)
+    _add_size(found, header.height, header.width)
+    found.image_bytes += len(image)
     groups.add(shards.text(values, shards.GROUP, where))
-    if sample.mask is not None and labels is not None:
-        counts = images.count_values(sample.mask)
+    if shards.MASK in values and labels is not None:
+        counts = images.count_values(images.decode_mask(shards.data(values, shards.MASK, where)))
         _add_classes(found, {name: int(counts[i]) for i, name in enumerate(labels.names)})
         found.ignored += int(counts[labels.ignore_index])
-    if sample.matte is not None:
-        histogram = alpha_histogram(sample.matte)
+    if shards.MATTE in values:
+        histogram = alpha_histogram(images.decode_matte(shards.data(values, shards.MATTE, where)))
         found.alpha = (np.array(found.alpha or [0] * ALPHA_BINS) + histogram).tolist()

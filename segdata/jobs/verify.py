@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
 from segdata import sample_files, shards, splits
-from segdata.errors import ImageRefused, OptionError, RecordError, SegdataError
-from segdata.formats import files, images, tfds, tfrecord
+from segdata.checks import Fault, SamplesTask, ShardTask, check_samples, check_shard
+from segdata.errors import OptionError, RecordError, SegdataError
+from segdata.formats import files, tfds
 from segdata.formats.folders import LOCK, MARKER, files_below
 from segdata.labels import LabelMap
-from segdata.parallel import chunks, run_tasks
+from segdata.parallel import Workers, chunks, run_tasks
 from segdata.records import (
     DATASET_JSON,
     INDEX_JSON,
@@ -27,7 +24,6 @@ from segdata.records import (
     ManifestRecord,
     RejectedLine,
     SampleLine,
-    ShardRecord,
     decode_lines,
     is_inside,
     kind_of,
@@ -41,16 +37,6 @@ from segdata.splits import SplitKey
 _CHUNK = 32
 _HARMLESS = (MARKER, LOCK)
 _KINDS = {DATASET_JSON: "dataset", MANIFEST_JSON: "manifest", INDEX_JSON: "shards"}
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong: the file, the record's number and byte offset or the sample where known, and what."""
-
-    file: str
-    what: str
-    sample: str | None = None
-    record: int | None = None
-    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,78 +137,12 @@ def _check_lines(lines: list[SampleLine], record: DatasetRecord, folder: Path) -
         yield Fault(file=DATASET_JSON, what=f"rejected {record.counts.rejected}, the lines say {reasons}")
 
 
-@dataclass(frozen=True)
-class _Samples:
-    lines: Sequence[SampleLine]
-    places: Places
-    labels: LabelMap | None
-
-
 def _check_samples(
     lines: Sequence[SampleLine], places: Places, labels: LabelMap | None, jobs: int | None
 ) -> Iterator[Fault]:
-    tasks = [_Samples(chunk, places, labels) for chunk in chunks(lines, _CHUNK)]
-    for found in run_tasks(_check_chunk, tasks, jobs, "verify", [len(task.lines) for task in tasks]):
+    tasks = [SamplesTask(chunk, places, labels) for chunk in chunks(lines, _CHUNK)]
+    for found in run_tasks(check_samples, tasks, Workers(jobs), "verify", [len(task.lines) for task in tasks]):
         yield from found
-
-
-def _check_chunk(task: _Samples) -> list[Fault]:
-    images.use_one_thread()
-    return [fault for line in task.lines for fault in _check_sample(line, task)]
-
-
-def _check_sample(line: SampleLine, task: _Samples) -> Iterator[Fault]:
-    place = task.places[line.dataset]
-    steps: list[tuple[str, Callable[[], None]]] = [(line.image, lambda: _check_image(line, place.image(line)))]
-    if line.mask is not None:
-        mask = line.mask
-        steps.append((mask, lambda: _check_mask(line, place.below(line, mask), task.labels)))
-    if line.matte is not None:
-        matte = line.matte
-        steps.append((matte, lambda: _check_matte(line, place.below(line, matte))))
-    for file, step in steps:
-        try:
-            step()
-        except ImageRefused as error:
-            yield Fault(file=file, sample=line.id, what=error.detail)
-        except SegdataError as error:
-            yield Fault(file=file, sample=line.id, what=str(error))
-
-
-def _check_image(line: SampleLine, path: Path) -> None:
-    data = sample_files.read_recorded(path, line.image_sha256, line.id)
-    found = images.check_stored(data)
-    if (found.height, found.width) != (line.height, line.width):
-        raise ImageRefused("size-mismatch", f"{found.width}x{found.height}, its line says {line.width}x{line.height}")
-
-
-def _check_mask(line: SampleLine, path: Path, labels: LabelMap | None) -> None:
-    mask = images.decode_mask(sample_files.read_recorded(path, line.mask_sha256, line.id))
-    _check_size("mask", mask, line.height, line.width)
-    if labels is None:
-        raise ImageRefused("mask-ids", "a mask, but dataset.json has no label map")
-    counts = _check_ids(mask, labels)
-    found = {name: int(counts[i]) for i, name in enumerate(labels.names)}
-    if found != line.class_pixels:
-        raise ImageRefused("mask-ids", f"pixels by class {found}, its sample line says {line.class_pixels}")
-
-
-def _check_matte(line: SampleLine, path: Path) -> None:
-    matte = images.decode_matte(sample_files.read_recorded(path, line.matte_sha256, line.id))
-    _check_size("matte", matte, line.height, line.width)
-
-
-def _check_size(what: str, pixels: np.ndarray, height: int, width: int) -> None:
-    if pixels.shape[:2] != (height, width):
-        raise ImageRefused("size-mismatch", f"{what} of {pixels.shape[1]}x{pixels.shape[0]}, expected {width}x{height}")
-
-
-def _check_ids(mask: images.Pixels, labels: LabelMap) -> np.ndarray:
-    counts = images.count_values(mask)
-    unnamed = [int(i) for i in np.flatnonzero(counts[:255]) if i >= len(labels.names)]
-    if unnamed:
-        raise ImageRefused("mask-ids", f"ids {unnamed[:8]}, expected 0 to {len(labels.names) - 1} and 255")
-    return counts
 
 
 # ---- manifests
@@ -273,27 +193,18 @@ def _check_sides(lines: dict[str, list[SampleLine]], record: ManifestRecord) -> 
 # ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Shard:
-    folder: Path
-    shard: ShardRecord
-    index: IndexRecord
-
-
-@dataclass(frozen=True)
-class _ShardFound:
-    ids: list[str]
-    faults: list[Fault]
-
-
 def _verify_shards(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
     index = read_index(folder)
+    tasks = [ShardTask(folder, shard, index) for shard in index.shards]
+    found = list(run_tasks(check_shard, tasks, Workers(jobs), "verify", [shard.records for shard in index.shards]))
     faults = list(_check_sidecars(folder, index))
-    faults += _extra_files(folder, [INDEX_JSON, *tfds.sidecar_files(index), *(shard.file for shard in index.shards)])
-    tasks = [_Shard(folder, shard, index) for shard in index.shards]
-    found = list(run_tasks(_check_shard, tasks, jobs, "verify", [shard.records for shard in index.shards]))
+    faults += _extra_shards(folder, index)
     faults += [fault for result in found for fault in result.faults]
-    faults += _check_order(index, [result.ids for result in found])
+    faults += _check_places(index, [result.sha256 for result in found])
+    order = list(_check_order(index, [result.ids for result in found]))
+    faults += order
+    if not faults:
+        faults += _check_manifest_ids(folder, index, [result.ids for result in found])
     return sum(len(result.ids) for result in found), faults
 
 
@@ -301,62 +212,53 @@ def _check_sidecars(folder: Path, index: IndexRecord) -> Iterator[Fault]:
     for name, expected in tfds.sidecar_files(index).items():
         path = folder / name
         if not path.is_file():
-            yield Fault(file=name, what="is missing")
+            yield Fault(file=name, what="is missing", expected="since it follows from index.json")
         elif path.read_bytes() != expected:
-            yield Fault(file=name, what="changed: it no longer follows from index.json")
+            yield Fault(file=name, what="changed", expected="what follows from index.json")
 
 
-def _check_shard(task: _Shard) -> _ShardFound:
-    images.use_one_thread()
-    shard, ids, faults = task.shard, list[str](), list[Fault]()
-    path = task.folder / shard.file
-    if not is_inside(shard.file) or not path.is_file():
-        return _ShardFound(ids, [Fault(file=shard.file, what=f"is missing, expected {shard.records} records")])
-    size, found = path.stat().st_size, files.sha256_file(path)
-    if size != shard.bytes:
-        faults.append(Fault(file=shard.file, what=f"has {size} bytes, expected {shard.bytes}"))
-    elif found != shard.sha256:
-        faults.append(Fault(file=shard.file, what=f"changed: sha256 {found}, expected {shard.sha256}"))
-    number = -1
-    try:
-        with path.open("rb") as file:
-            for number, (offset, length) in enumerate(tfrecord.walk(file, size, shard.file)):
-                try:
-                    payload = tfrecord.read_payload(file, offset, length, shard.file)
-                    ids.append(_check_record(payload, task.index))
-                except (ImageRefused, RecordError) as error:
-                    faults.append(
-                        Fault(file=shard.file, record=number, offset=offset - tfrecord.HEADER_BYTES, what=str(error))
-                    )
-    except RecordError as error:
-        faults.append(Fault(file=shard.file, what=str(error)))
-    else:
-        if number + 1 != shard.records:
-            faults.append(Fault(file=shard.file, what=f"has {number + 1} records, expected {shard.records}"))
-    return _ShardFound(ids, faults)
+def _extra_shards(folder: Path, index: IndexRecord) -> Iterator[Fault]:
+    """Files that are not of this folder; of those that hold a shard's bytes, which shard it is."""
+    names = [shard.file for shard in index.shards]
+    known = [INDEX_JSON, *tfds.sidecar_files(index), *names, *map(shards.offsets_name, names)]
+    by_size = {shard.bytes for shard in index.shards}
+    for fault in _extra_files(folder, known):
+        path = folder / fault.file
+        if path.is_file() and path.stat().st_size in by_size:
+            digest = files.sha256_file(path)
+            of = next((shard.file for shard in index.shards if shard.sha256 == digest), None)
+            if of is not None:
+                yield Fault(file=fault.file, what=f"holds the bytes of {of}", expected="them there alone")
+                continue
+        yield fault
 
 
-def _check_record(payload: bytes, index: IndexRecord) -> str:
-    """The id of a sound record; ImageRefused or RecordError for any other."""
-    values = shards.parse(payload, "record")
-    if set(values) != set(index.features):
-        odd = sorted(set(values) ^ set(index.features))
-        raise RecordError(f"features {odd} are missing or not of the index")
-    sample = shards.decode_values(values, "record")
-    height, width = sample.image.shape[:2]
-    if index.geometry.size not in (None, (height, width)):
-        raise ImageRefused("size-mismatch", f"image of {width}x{height}, the index says {index.geometry.size} (h, w)")
-    if (values[shards.HEIGHT], values[shards.WIDTH]) != (height, width):
-        raise ImageRefused("size-mismatch", f"image of {width}x{height}, its features say otherwise")
-    image = values[shards.IMAGE]
-    if isinstance(image, bytes) and hashlib.sha256(image).hexdigest().encode() != values[shards.SHA256]:
-        raise RecordError(f"the image is not the one of {shards.SHA256}")
-    for what, pixels in (("mask", sample.mask), ("matte", sample.matte)):
-        if pixels is not None:
-            _check_size(what, pixels, height, width)
-    if sample.mask is not None and index.label_map is not None:
-        _check_ids(sample.mask, index.label_map)
-    return sample.id
+def _check_places(index: IndexRecord, digests: Sequence[str]) -> Iterator[Fault]:
+    """Shards that hold the bytes of another one: swapped, or copied over."""
+    by_digest = {shard.sha256: shard.file for shard in index.shards}
+    for shard, digest in zip(index.shards, digests, strict=True):
+        if digest in by_digest and digest != shard.sha256:
+            yield Fault(file=shard.file, what=f"holds the bytes of {by_digest[digest]}", expected="its own")
+
+
+def _check_manifest_ids(folder: Path, index: IndexRecord, ids_by_shard: Sequence[list[str]]) -> Iterator[Fault]:
+    """Each id of the manifest, where that is still there as it was, and no other."""
+    path = folder / index.manifest.path if index.manifest.path is not None else None
+    if path is None or not (path / MANIFEST_JSON).is_file():
+        return
+    if files.sha256_file(path / MANIFEST_JSON) != index.manifest.sha256:
+        return
+    record = read_manifest(path)
+    for split in dict.fromkeys([*record.splits, *(shard.split for shard in index.shards)]):
+        held = [i for shard, ids in zip(index.shards, ids_by_shard, strict=True) if shard.split == split for i in ids]
+        wanted = (
+            {line.id for line in sample_files.split_lines(path, record, split)} if split in record.splits else set()
+        )
+        for sample in sorted(wanted.symmetric_difference(held)):
+            what = "is in the manifest, and in no shard" if sample in wanted else "is in no list of the manifest"
+            yield Fault(
+                file=INDEX_JSON, sample=sample, what=f"split {split!r}: {what}", expected="each id of the manifest"
+            )
 
 
 def _check_order(index: IndexRecord, ids_by_shard: list[list[str]]) -> Iterator[Fault]:

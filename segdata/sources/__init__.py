@@ -195,6 +195,10 @@ class Source(Protocol):
         """The folder that ``Entry.image`` is relative to."""
 
     @property
+    def label_root(self) -> Path:
+        """The folder that ``Entry.label`` is relative to, where entries have one."""
+
+    @property
     def label_map(self) -> LabelMap | None:
         """What raw ids become; None for mattes."""
 

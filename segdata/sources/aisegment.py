@@ -43,6 +43,11 @@ class AISegment:
         return self.root
 
     @property
+    def label_root(self) -> Path:
+        """The dataset's own folder too."""
+        return self.root
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The two folders."""
         return self.root / _PHOTOS, self.root / _MATTES

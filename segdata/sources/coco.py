@@ -54,6 +54,11 @@ class Coco:
         return self.images
 
     @property
+    def label_root(self) -> Path:
+        """Not used: the labels are in the one file."""
+        return self.images
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The file and the folder."""
         return self.annotations, self.images

@@ -33,6 +33,11 @@ class HumanParsing:
         return self.root
 
     @property
+    def label_root(self) -> Path:
+        """The dataset's own folder too."""
+        return self.root
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The two folders."""
         return self.root / self.images, self.root / self.masks

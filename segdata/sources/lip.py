@@ -40,6 +40,11 @@ class Lip:
         return self.root
 
     @property
+    def label_root(self) -> Path:
+        """The dataset's own folder too."""
+        return self.root
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The folders of photos and labels that are there."""
         return tuple(self.root / folder for pair in self._parts().items() for folder in pair)

@@ -65,6 +65,11 @@ class Pairs:
         return self.images
 
     @property
+    def label_root(self) -> Path:
+        """The folder of masks."""
+        return self.masks
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The two folders."""
         return self.images, self.masks

@@ -49,6 +49,11 @@ class Pfcn:
         return self.root
 
     @property
+    def label_root(self) -> Path:
+        """The dataset's own folder too."""
+        return self.root
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The two folders, or the one."""
         return (self.root / _PHOTOS, self.root / _MASKS) if self.is_published else (self.root,)

@@ -32,6 +32,11 @@ class Voc:
         return self.root
 
     @property
+    def label_root(self) -> Path:
+        """The dataset's own folder too."""
+        return self.root
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The folders of photos, of labels and of lists."""
         return self.root / _PHOTOS, self.root / _LABELS, self.root / "ImageSets"

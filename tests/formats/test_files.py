@@ -22,6 +22,7 @@ from segdata.formats.files import (
     safe_id,
     sha256_file,
     sha256_hex,
+    whole_name,
     write_atomic,
 )
 
@@ -94,10 +95,29 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert path.read_bytes() == b"old"
 
 
-def test_what_a_killed_run_left_half_written_is_written_over(tmp_path: Path) -> None:
-    touch(tmp_path, "a.bin.segdata-partial")
-    write_atomic(tmp_path / "a.bin", b"whole")
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a.bin") as first, atomic_file(tmp_path / "a.bin") as second:
+        first.write(b"fir")
+        second.write(b"second")
+        first.write(b"st!")
+        assert {whole_name(name) for name in listing(tmp_path)} == {"a.bin"}
+    assert (tmp_path / "a.bin").read_bytes() == b"first!"  # which was renamed last
     assert listing(tmp_path) == ["a.bin"]
+
+
+def test_a_name_in_the_making_tells_the_whole_one() -> None:
+    assert whole_name("a.bin.0123abcd.segdata-partial") == "a.bin"
+    assert whole_name("a.bin.segdata-partial") == "a.bin"
+    for name in ("a.bin", "a.segdata-partial.bin", ""):
+        assert whole_name(name) is None
+
+
+def test_a_full_disk_names_the_file_that_was_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    with pytest.raises(OSError, match="No space left") as caught, atomic_file(path):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(path)
+    assert listing(tmp_path) == []
 
 
 def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +126,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fsync", lambda number: (done.append("fsync"), fsync(number)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename"), replace(a, b)))
     write_atomic(tmp_path / "a.bin", b"whole")
-    assert done == ["fsync", "rename"]
+    assert done == ["fsync", "rename", "fsync"]  # the last one is the folder's, which holds the name
 
 
 def test_hashes_are_of_all_bytes(tmp_path: Path) -> None:

@@ -50,9 +50,8 @@ def test_a_finished_folder_holds_its_files_and_its_json_and_nothing_else(tmp_pat
     assert (tmp_path / "deep/out/dataset.json").read_bytes() == WHOLE
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_body_that_raises_leaves_no_json(tmp_path: Path, error: type[BaseException]) -> None:
-    break_off(tmp_path, error)
+def test_a_body_that_raises_leaves_no_json(tmp_path: Path) -> None:
+    break_off(tmp_path)
     assert files_below(tmp_path) == [MARKER, "masks/half.png"]
 
 
@@ -173,7 +172,7 @@ def test_a_file_in_the_way_of_a_parent_is_named(tmp_path: Path) -> None:
 def test_a_second_writer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     with output_folder(tmp_path, RECORD, OWNED, overwrite=False) as folder:
         (tmp_path / "samples.jsonl").write_bytes(b"first")
-        with pytest.raises(FolderError, match="another segdata command is writing there"):
+        with pytest.raises(FolderError, match=r"segdata a command \(process \d+ on .*\) is writing there"):
             fill(tmp_path, overwrite=True)
         assert (tmp_path / "samples.jsonl").read_bytes() == b"first"
         folder.finish(WHOLE)

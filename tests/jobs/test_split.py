@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segdata.errors import FolderError, JobFailed, OptionError, SourceError
+from segdata.errors import FolderError, JobFailed, OptionError, RecordError, SourceError
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.split import split
 from segdata.labels import label_map
@@ -52,6 +52,41 @@ def test_text_lists_hold_photo_and_mask_from_the_manifests_folder(kept: Made) ->
         rows = [line.split() for line in (kept.manifest / f"{name}.txt").read_text().splitlines()]
         assert [Path(photo).stem for photo, _ in rows] == ids(kept.manifest)[name]
         assert all((kept.manifest / path).is_file() for row in rows for path in row)
+
+
+def test_text_lists_of_merged_datasets_lead_into_each(raw_people: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "raw" / "people"
+    shutil.copytree(raw_people, copied)
+    folders = [prepared(raw_people, tmp_path / "a", "first"), prepared(copied, tmp_path / "b", "second")]
+    split(folders, tmp_path / "m", SplitOptions(test=5), text_lists=True)
+    rows = [line.split() for line in (tmp_path / "m" / "train.txt").read_text().splitlines()]
+    found = ids(tmp_path / "m")["train"]
+    roots = {"first": (raw_people / "JPEGImages", folders[0]), "second": (copied / "JPEGImages", folders[1])}
+    for (photo, mask), sample in zip(rows, found, strict=True):
+        (dataset, name), places = sample.split("-"), roots[sample.split("-")[0]]
+        assert (tmp_path / "m" / photo).samefile(places[0] / f"{name}.jpg"), dataset
+        assert (tmp_path / "m" / mask).samefile(places[1] / "masks" / f"{name}.png"), dataset
+
+
+@pytest.mark.parametrize("image", ["JPEGImages/..", "JPEGImages/../../x.jpg", "/etc/passwd"])
+def test_text_lists_name_nothing_outside_though_its_folder_is_known(
+    raw_people: Path, tmp_path: Path, image: str
+) -> None:
+    dataset = prepared(raw_people, tmp_path / "d")
+    data = (dataset / "samples.jsonl").read_text()
+    (dataset / "samples.jsonl").write_text(data.replace("JPEGImages/person_011.jpg", image))
+    with pytest.raises(RecordError, match=r"'person_011': path .* leaves its folder"):
+        split([dataset], tmp_path / "m", SplitOptions(method="ordered", test=1), text_lists=True)
+
+
+def test_text_lists_know_a_folder_from_a_photo_that_ends_in_a_dot(raw_people: Path, tmp_path: Path) -> None:
+    dataset = prepared(raw_people, tmp_path / "d")
+    data = (dataset / "samples.jsonl").read_text()
+    (dataset / "samples.jsonl").write_text(data.replace("JPEGImages/person_000.jpg", "JPEGImages/."))
+    split([dataset], tmp_path / "m", SplitOptions(method="ordered", test=1), text_lists=True)
+    photos = [Path(line.split()[0]) for line in (tmp_path / "m" / "train.txt").read_text().splitlines()]
+    assert photos[0] in {photo.parent for photo in photos[1:]}
+    assert all((tmp_path / "m" / photo).is_file() for photo in photos[1:])
 
 
 def test_lists_decide_and_what_they_miss_is_named(kept: Made, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from segdata.errors import FolderError, OptionError
+from segdata.formats import images
 from segdata.jobs.convert import ConvertOptions, convert
 from segdata.jobs.preview import preview
 from segdata.jobs.stats import stats
@@ -36,6 +37,14 @@ def test_shards_count_their_own_pixels(kept: Made) -> None:
     assert found.ignored == int((masks == 255).sum())
     assert found.class_samples["head"] == sum((mask == 1).any() for mask in masks)
     assert found.smallest == found.largest == (64, 96)
+
+
+def test_shards_are_counted_without_decoding_their_images(kept: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = stats(kept.shards, jobs=1)
+    monkeypatch.setattr(images, "decode_rgb", None)
+    with pytest.raises(TypeError):
+        next(iter(open_shards(kept.shards, "train")))
+    assert stats(kept.shards, jobs=1) == expected
 
 
 def test_mattes_are_counted_by_alpha(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ import pytest
 
 from segdata.errors import FolderError, JobFailed, OptionError, RecordError, SegdataError
 from segdata.formats.files import sha256_file
-from segdata.formats.folders import MARKER, MARKER_TEXT
+from segdata.formats.folders import MARKER, output_folder
 from segdata.formats.images import decode_rgb, header
-from segdata.records import INDEX_JSON, read_index
+from segdata.records import INDEX_JSON, RUN_JSON, read_index
 from segdata.shards import open_shards
 from segmodels import train as train_module
 from segmodels.checkpoints import load_model
@@ -94,9 +94,9 @@ def test_best_gives_what_the_record_says_it_gave(trained: Trained) -> None:
 def test_the_same_call_writes_the_same_bytes_and_replaces_only_when_told(trained: Trained, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(trained.shards, tmp_path / trained.shards.relative_to(trained.shards.parents[1])))
     again = tmp_path / trained.run.relative_to(trained.run.parents[1])
-    again.mkdir(parents=True)
-    (again / MARKER).write_text(MARKER_TEXT)
-    (again / "new.keras").write_bytes(b"left by a run that was stopped")
+    with output_folder(again, RUN_JSON, OWNED, overwrite=False):  # and it is not finished
+        (again / "new.keras").write_bytes(b"left by a run that was stopped")
+    assert (again / MARKER).is_file()
     train(shards, again, CONFIG)
     for name in sorted(FILES):
         assert (again / name).read_bytes() == (trained.run / name).read_bytes(), name
@@ -251,13 +251,13 @@ def test_a_validation_split_that_says_nothing_is_refused(make: Make, tmp_path: P
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_record_that_does_not_decode_ends_training_in_one_line(make: Make, tmp_path: Path) -> None:
+def test_a_damaged_record_ends_training_in_one_line(make: Make, tmp_path: Path) -> None:
     shards = make(samples={"train": 2}, shards_a_split=1, size=(32, 32))
     path = shards / read_index(shards).shards[0].file
     data = bytearray(path.read_bytes())
     data[300] ^= 1
     path.write_bytes(data)
-    with pytest.raises(RecordError, match="does not decode"):
+    with pytest.raises(RecordError, match=r"the checksum of a record's payload does not match. Run `segdata verify"):
         train(shards, tmp_path / "run", TrainConfig("tiny"))
 
 
