@@ -127,7 +127,8 @@ def make_shard(task: ShardTask) -> Made:
 
     JobFailed, naming the file, where a photo or mask changed since convert, or the bytes are not the expected ones.
     """
-    images.use_one_thread()
+    if task.geometry.size is not None or task.check == "decode":
+        images.use_one_thread()
     found = _reusable(task) if task.reuse else None
     if found is not None:
         return Made(found, is_reused=True)

@@ -8,6 +8,7 @@ each list {value = 1}.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from segdata.errors import RecordError
 
@@ -18,19 +19,40 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 def encode(features: Mapping[str, Value]) -> bytes:
     """A serialised Example; features in the order of their names, one value each. Integers lie in [0, 2**63)."""
-    return _field(1, b"".join(_field(1, _entry(key, features[key])) for key in sorted(features)))
+    parts: list[bytes] = []  # put together once: the pictures in them are large
+    size = 0
+    for key in sorted(features):
+        size += _add_entry(parts, key, features[key])
+    return b"".join([_head(1, size), *parts])
 
 
-def _entry(key: str, value: Value) -> bytes:
+def _add_entry(parts: list[bytes], key: str, value: Value) -> int:
+    """Append one entry of the table of features; how many bytes it has. Lengths are known from the inside out."""
     if isinstance(value, bytes):
-        feature = _field(_BYTES_LIST, _field(1, value))
+        kind, values, body = _BYTES_LIST, _head(1, len(value)), value
     else:
-        feature = _field(_INT64_LIST, _field(1, _varint(value)))
-    return _field(1, key.encode("utf-8")) + _field(2, feature)
+        body = _varint(value)
+        kind, values = _INT64_LIST, _head(1, len(body))
+    of_list = _head(kind, len(values) + len(body))
+    of_feature = _head(2, len(of_list) + len(values) + len(body))
+    of_key = _key(key)
+    size = len(of_key) + len(of_feature) + len(of_list) + len(values) + len(body)
+    head = _head(1, size)
+    parts += (head, of_key, of_feature, of_list, values, body)
+    return len(head) + size
 
 
-def _field(number: int, data: bytes) -> bytes:
-    return b"".join((bytes((number << 3 | _LENGTH,)), _varint(len(data)), data))
+@lru_cache(256)
+def _key(key: str) -> bytes:
+    data = key.encode("utf-8")
+    return _head(1, len(data)) + data
+
+
+def _head(number: int, size: int) -> bytes:
+    """What stands before a field of ``size`` bytes."""
+    if size < 128:
+        return bytes((number << 3 | _LENGTH, size))
+    return bytes((number << 3 | _LENGTH,)) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

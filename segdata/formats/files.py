@@ -105,11 +105,12 @@ def whole_name(name: str) -> str | None:
 def read_regular(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """All bytes of a regular file. ImageRefused for a folder, pipe, device, dangling link, unreadable or larger one."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # before open: a pipe would hang
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # before open: a pipe would hang
             raise ImageRefused("unreadable", f"{path.name!r} is not a regular file")
-        if path.stat().st_size > max_bytes:
+        if found.st_size > max_bytes:
             raise ImageRefused(
-                "too-large", f"{path.name!r} has {path.stat().st_size:,} bytes, expected at most {max_bytes:,}"
+                "too-large", f"{path.name!r} has {found.st_size:,} bytes, expected at most {max_bytes:,}"
             )
         data = path.read_bytes()
     except OSError as error:

@@ -1,7 +1,8 @@
 """Pictures, masks and mattes: strict decoding and exact encoding.
 
 What is stored is JPEG or 8-bit grey/RGB PNG for photos, 8-bit grey PNG for masks, 8- or 16-bit grey PNG for mattes,
-all of which plain TensorFlow decodes. OpenCV decodes and encodes in bulk, and its BGR never leaves this file.
+all of which plain TensorFlow decodes. OpenCV decodes and encodes in bulk, and its BGR never leaves this file; it is
+loaded in the bodies that need it, for it takes as long to load as 300 photos to copy into a shard.
 ``raw_pictures`` reads what comes from outside.
 """
 
@@ -13,7 +14,6 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
@@ -31,8 +31,6 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd9-\xfe])")
 _AFTER_IHDR = len(PNG_MAGIC) + 25  # a PNG's second chunk starts here
 _PALETTE = 3  # a colour type of PNG
-# Run lengths over "same as the row above": 4 times faster than OpenCV's default on label masks, and as small.
-_MASK_PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,16 @@ class Header:
 
 def use_one_thread() -> None:
     """Keep OpenCV to one thread, in a process that is one of many."""
+    import cv2
+
     cv2.setNumThreads(1)
+
+
+def encoder_version() -> str:
+    """The version of OpenCV: another one may encode to other bytes."""
+    import cv2
+
+    return cv2.__version__
 
 
 # ---- headers -------------------------------------------------------------------------------------------------------
@@ -175,6 +182,8 @@ def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
 
     No EXIF turn is applied. Errors as in ``check_stored``.
     """
+    import cv2
+
     found, data = _check_structure(data)
     pixels = imdecode(data, found)
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
@@ -200,6 +209,8 @@ def _check_structure(data: bytes) -> tuple[Header, bytes]:
 
 def imdecode(data: bytes, expected: Header) -> Pixels:
     """OpenCV's pixels (BGR), as stored. ImageRefused(``damaged``) for nothing, or another size than ``expected``."""
+    import cv2
+
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -250,11 +261,17 @@ def decode_sample(sample_id: str, image: bytes, mask: bytes | None, matte: bytes
 
 def encode_mask(mask: Pixels) -> bytes:
     """(H, W) uint8 ids as an 8-bit grey PNG."""
-    return _imencode(".png", mask, _MASK_PNG)
+    import cv2
+
+    # Run lengths over "same as the row above": 4 times faster than OpenCV's default on label masks, and as small.
+    strategy = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+    return _imencode(".png", mask, (*strategy, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP))
 
 
 def encode_png(pixels: Pixels | npt.NDArray[np.uint16]) -> bytes:
     """(H, W) grey of 8 or 16 bits, or (H, W, 3) uint8 RGB, as PNG."""
+    import cv2
+
     return _imencode(".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), ())
 
 
@@ -282,11 +299,15 @@ def encode_matte(matte: npt.NDArray[np.float32], depth: int) -> bytes:
 
 def encode_jpeg(pixels: Pixels) -> bytes:
     """(H, W) grey or (H, W, 3) RGB, uint8, as JPEG of quality 95."""
+    import cv2
+
     turned = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     return _imencode(".jpg", turned, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 def _imencode(suffix: str, pixels: npt.NDArray[Any], options: tuple[int, ...]) -> bytes:
+    import cv2
+
     done, data = cv2.imencode(suffix, pixels, options)
     if not done:  # OpenCV says so in no other way
         raise ImageRefused("encoder", f"OpenCV could not encode a picture of shape {pixels.shape}")
@@ -296,6 +317,8 @@ def _imencode(suffix: str, pixels: npt.NDArray[Any], options: tuple[int, ...]) -
 
 def count_values(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
     """How many pixels hold each value: (256,) int64, or (65536,) for uint16."""
+    import cv2
+
     if values.dtype == np.uint16:
         return np.bincount(values.ravel(), minlength=65536)
     if values.size < 1 << 24:  # up to here a float32 count is exact, and this is 2.5 times faster

@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from segdata import __version__, sample_files, shard_making, shards
@@ -191,7 +190,7 @@ def _complete(out: Path, identity: Plan) -> BuildReport:
 
 def _identity(manifest: Path, options: BuildOptions) -> Plan:
     """What decides the bytes of shards, and how their sources were checked."""
-    encoded = {"OpenCV": cv2.__version__} if options.geometry.size else {}
+    encoded = {"OpenCV": images.encoder_version()} if options.geometry.size else {}
     return {
         "manifest of sha256": files.sha256_file(manifest / MANIFEST_JSON),
         "--size": _size(options.geometry),

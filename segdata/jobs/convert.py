@@ -11,12 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import cv2
 import msgspec
 
 from segdata import __version__
 from segdata.errors import JobFailed, OptionError
-from segdata.formats import files
+from segdata.formats import files, images
 from segdata.formats.folders import PARTS, OutputFolder, Plan, check_output_folder, output_folder
 from segdata.labels import LabelMap
 from segdata.parallel import Workers, chunks, run_tasks
@@ -214,7 +213,7 @@ def _identity(source: Source, options: ConvertOptions) -> Plan:
         **_recorded_options(source, options),
         "label map of sha256": files.sha256_hex(msgspec.json.encode(source.label_map)),
         "segdata": __version__,
-        "OpenCV": cv2.__version__,
+        "OpenCV": images.encoder_version(),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +27,8 @@ def resize_nearest(mask: npt.NDArray[Any], height: int, width: int) -> npt.NDArr
 
 def resize_smooth(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
     """(height, width[, C]): area average where it shrinks, bilinear where it grows (half-pixel centres both)."""
+    import cv2  # not loaded where nothing is resized
+
     shrinks = height * width < pixels.shape[0] * pixels.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized: npt.NDArray[Any] = cv2.resize(pixels, (width, height), interpolation=interpolation)

@@ -1,4 +1,4 @@
-"""The usual script: OpenCV for the sizes, TensorFlow for the records."""
+"""The usual script: OpenCV for the sizes of photo and mask, which must agree, TensorFlow for the records."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,10 @@ def _int(value: int) -> tf.train.Feature:
 
 with tf.io.TFRecordWriter(str(out / "pairs.tfrecord")) as writer:
     for photo in sorted(photos.iterdir()):
+        mask = masks / f"{photo.stem}.png"
         height, width, channels = cv2.imread(str(photo)).shape
+        if cv2.imread(str(mask)).shape[:2] != (height, width):
+            raise RuntimeError(mask)
         features = {
             "image/encoded": _bytes(photo.read_bytes()),
             "image/format": _bytes(b"jpeg"),
@@ -28,7 +31,7 @@ with tf.io.TFRecordWriter(str(out / "pairs.tfrecord")) as writer:
             "image/height": _int(height),
             "image/width": _int(width),
             "image/channels": _int(channels),
-            "image/segmentation/class/encoded": _bytes((masks / f"{photo.stem}.png").read_bytes()),
+            "image/segmentation/class/encoded": _bytes(mask.read_bytes()),
             "image/segmentation/class/format": _bytes(b"png"),
         }
         example = tf.train.Example(features=tf.train.Features(feature=features))
