@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
+import bisect
 import hashlib
+import os
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +17,20 @@ import numpy as np
 
 from segdata import sample_files, shards
 from segdata.errors import ImageRefused, RecordError, SegdataError
-from segdata.formats import images, tfrecord
+from segdata.formats import example, files, images, tfrecord
 from segdata.labels import LabelMap
-from segdata.records import IndexRecord, OffsetsRecord, SampleLine, ShardRecord, is_inside, read_record_file
+from segdata.records import (
+    INDEX_JSON,
+    SPLITS,
+    IndexRecord,
+    OffsetsRecord,
+    SampleLine,
+    ShardRecord,
+    is_inside,
+    read_record_file,
+)
 from segdata.sample_files import Places
+from segdata.transforms.resize import Resize
 
 _PIECE_BYTES = 1 << 20
 
@@ -70,9 +83,17 @@ def _check_sample(line: SampleLine, task: SamplesTask) -> Iterator[Fault]:
 
 def _check_image(line: SampleLine, path: Path) -> None:
     data = sample_files.read_recorded(path, line.image_sha256, line.id)
-    found = images.check_stored(data)
+    found = _check_photo(data)
     if (found.height, found.width) != (line.height, line.width):
         raise ImageRefused("size-mismatch", f"{found.width}x{found.height}, its line says {line.width}x{line.height}")
+
+
+def _check_photo(data: bytes) -> images.Header:
+    """Its header; ImageRefused for one that readers of shards would refuse."""
+    found = images.check_stored(data)
+    if found.depth != 8:
+        raise ImageRefused("damaged", f"a photo of {found.depth} bits, expected 8")
+    return found
 
 
 def _check_mask(line: SampleLine, path: Path, labels: LabelMap | None) -> None:
@@ -119,11 +140,49 @@ class ShardTask:
 
 @dataclass
 class ShardFound:
-    """What a shard holds: the ids of its records in order, the sha256 of its bytes, and what is wrong with it."""
+    """What a shard holds: for each record its first byte, its id (None where it is not sound) and its ``fingerprint``;
+    the sha256 of all bytes; and what is wrong with it.
+    """
 
-    ids: list[str] = field(default_factory=list)
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    ids: list[str | None] = field(default_factory=list)
+    fingerprints: list[bytes] = field(default_factory=list)
     sha256: str = ""
     faults: list[Fault] = field(default_factory=list)
+
+
+def check_index(index: IndexRecord) -> Iterator[Fault]:
+    """What no index that ``build-tfrecords`` wrote would say: nothing in such a folder can be trusted."""
+    expected = []
+    for split in SPLITS:
+        counts = [shard.records for shard in index.shards if shard.split == split]
+        total, count = sum(counts), len(counts)
+        for number in range(count):
+            records = (number + 1) * total // count - number * total // count  # as in shard_making.runs
+            expected.append((shards.shard_name(index.name, split, number, count), split, records))
+    found = [(shard.file, shard.split, shard.records) for shard in index.shards]
+    for shard, wanted in zip(found, expected, strict=False):
+        if shard != wanted or not is_inside(shard[0]) or "/" in shard[0]:
+            yield Fault(file=INDEX_JSON, what=f"names {_named(*shard)}", expected=f"the file {_named(*wanted)}")
+            return
+    if len(found) != len(expected) or not found:
+        what = f"names {len(found)} shards, {len(expected)} of them of known splits"
+        yield Fault(file=INDEX_JSON, what=what, expected=f"some, all of {', '.join(SPLITS)}")
+    features = shards.features(shards.MASK in index.features, shards.MATTE in index.features)
+    odd = sorted(key for key, _ in features.items() ^ index.features.items())
+    if odd:
+        what = f"features {files.cut(str(odd))} are missing, unknown or of another kind"
+        yield Fault(file=INDEX_JSON, what=what, expected="those of segdata")
+    if shards.MASK in index.features and index.label_map is None:
+        yield Fault(file=INDEX_JSON, what="masks without a label map", expected="one")
+    try:
+        Resize(index.geometry)
+    except SegdataError as error:
+        yield Fault(file=INDEX_JSON, what=f"geometry: {error}", expected="one that segdata builds")
+
+
+def _named(file: str, split: str, records: int) -> str:
+    return f"{files.cut(file)!r} of split {files.cut(split)!r} with {records} records"
 
 
 def check_shard(task: ShardTask) -> ShardFound:
@@ -136,13 +195,18 @@ def check_shard(task: ShardTask) -> ShardFound:
     found, shard = ShardFound(), task.shard
     path = task.folder / shard.file
     if not is_inside(shard.file) or not path.is_file():
-        found.faults.append(Fault(file=shard.file, what="is missing", expected=f"{shard.records} records"))
+        found.faults.append(Fault(file=shard.file, what=absence(path), expected=f"{shard.records} records"))
         return found
     with path.open("rb") as file:
         reader = _Reader(task, file, path.stat().st_size, found)
         reader.read()
-    found.faults += _check_whole(task, reader)
+        found.faults = [*_check_whole(task, reader), *found.faults, *_check_offsets(task, reader)]
     return found
+
+
+def absence(path: Path) -> str:
+    """How to say that no file is at a path."""
+    return "is no regular file" if os.path.lexists(path) else "is missing"
 
 
 class _Reader:
@@ -151,7 +215,7 @@ class _Reader:
     def __init__(self, task: ShardTask, file: BinaryIO, size: int, found: ShardFound) -> None:
         self.task, self.file, self.size, self.found = task, file, size, found
         self.digest = hashlib.sha256()
-        self.starts: list[int] = []
+        self.starts = found.starts
         self.crcs: list[int] = []
 
     def read(self) -> None:
@@ -186,12 +250,14 @@ class _Reader:
         number, crc = len(self.starts), tfrecord.masked_crc(payload)
         self.starts.append(at)
         self.crcs.append(crc)
+        self.found.ids.append(None)
+        self.found.fingerprints.append(b"")
         if footer != crc.to_bytes(4, "little"):
             stored = int.from_bytes(footer, "little")
             self._add_fault(number, at, f"the checksum of its payload is {crc:08x}", f"{stored:08x}, as stored")
             return
         try:
-            self.found.ids.append(_check_payload(payload, self.task.index))
+            self.found.ids[-1], self.found.fingerprints[-1] = _check_payload(payload, self.task.index)
         except ImageRefused as error:
             self._add_fault(number, at, error.detail)
         except RecordError as error:
@@ -200,13 +266,14 @@ class _Reader:
     def _search_behind(self, at: int) -> None:
         """What is lost behind the damaged header at byte ``at``, and which records behind it are whole."""
         told = at  # up to where losses have been told: a search gives one in pieces
+        last = self.starts[-1] if self.starts else -1  # its header may say too much, and a record begin before ``at``
         for item in tfrecord.sound_records(self.file, self.size):
             end = item.offset + item.bytes
             if isinstance(item, tfrecord.Lost):
                 if item.offset > told:
                     self._add_fault(len(self.starts), item.offset, f"no record begins here: {item.what}")
                 told = max(told, end)
-            elif item.offset >= at:
+            elif item.offset > last:
                 self.file.seek(item.offset + tfrecord.HEADER_BYTES)
                 body = self.file.read(item.bytes - tfrecord.HEADER_BYTES)
                 self._check_record(item.offset, body[: -tfrecord.FOOTER_BYTES], body[-tfrecord.FOOTER_BYTES :])
@@ -218,63 +285,121 @@ class _Reader:
 
 
 def _check_whole(task: ShardTask, reader: _Reader) -> Iterator[Fault]:
-    """What is wrong with a shard as a whole, and with the file of its offsets."""
-    shard, name = task.shard, shards.offsets_name(task.shard.file)
-    is_same = reader.found.sha256 == shard.sha256
+    """What is wrong with a shard as a whole."""
+    shard = task.shard
     if reader.size != shard.bytes:
         yield Fault(file=shard.file, what=f"has {reader.size} bytes", expected=str(shard.bytes))
-    elif not is_same:
+    elif reader.found.sha256 != shard.sha256:
         yield Fault(file=shard.file, what=f"changed: sha256 {reader.found.sha256}", expected=shard.sha256)
     if len(reader.starts) != shard.records:
         yield Fault(file=shard.file, what=f"has {len(reader.starts)} records", expected=str(shard.records))
+    if reader.found.faults and tfrecord.is_gzip(reader.file):
+        yield Fault(file=shard.file, what="is compressed with gzip", expected="a plain TFRecord file")
+
+
+def _check_offsets(task: ShardTask, reader: _Reader) -> Iterator[Fault]:
+    """What is wrong with the file of a shard's offsets, and what that says of a shard that changed."""
+    shard, name = task.shard, shards.offsets_name(task.shard.file)
+    path = task.folder / name
+    if not path.is_file():
+        if path.parent.is_dir():  # else it is one fault of the folder
+            yield Fault(file=name, what=absence(path), expected=f"the offsets of {shard.file}. Run `segdata rebuild`")
+        return
     try:
-        offsets = read_record_file(task.folder / name, OffsetsRecord)
-    except OSError:
-        yield Fault(file=name, what="is missing", expected=f"the offsets of {shard.file}. Run `segdata rebuild`")
-        return
+        offsets = read_record_file(path, OffsetsRecord)
     except RecordError as error:
-        yield Fault(file=name, what=str(error))
+        yield Fault(file=name, what=str(error).removeprefix(f"{path}: "))
         return
+    index = task.index
     if offsets.shard != shard:
         yield Fault(file=name, what="is of another shard", expected=f"{shard.file} of sha256 {shard.sha256}")
-    elif is_same and (offsets.offsets, offsets.crcs) != (reader.starts, reader.crcs):
-        yield Fault(file=name, what="changed", expected=f"offsets and checksums of the records of {shard.file}")
-    elif not is_same:
+    elif offsets.made_from != shards.origin(index.manifest.sha256, index.geometry):
+        yield Fault(file=name, what="its shard was made from something else", expected="what index.json says")
+    elif reader.found.sha256 != shard.sha256 and len(offsets.offsets) == len(offsets.crcs) == shard.records:
         yield from _moved_records(shard.file, offsets, reader)
+    elif (offsets.offsets, offsets.crcs) != (reader.starts.tolist(), reader.crcs):
+        yield Fault(file=name, what="changed", expected=f"offsets and checksums of the records of {shard.file}")
 
 
 def _moved_records(file: str, offsets: OffsetsRecord, reader: _Reader) -> Iterator[Fault]:
     """Which records of a changed shard are others than when it was built, by the checksums of their payloads."""
+    built, found = offsets.crcs, reader.crcs
+    if found == built or not set(built) & set(found):
+        return  # all or nothing of what was built is here, as its faults and its sha256 told
     told = {fault.offset for fault in reader.found.faults}
-    matcher = difflib.SequenceMatcher(None, offsets.crcs, reader.crcs, autojunk=False)
-    if not matcher.get_matching_blocks()[0].size:
-        return  # nothing of what was built is here, as its sha256 told
-    for tag, first, last, here, there in matcher.get_opcodes():
-        if tag == "replace" and last - first == there - here:
-            for now, crc in zip(range(here, there), offsets.crcs[first:last], strict=True):
+    if Counter(built) == Counter(found):
+        here = next(i for i, crc in enumerate(found) if crc != built[i])
+        what = "from here on records stand in another order"
+        yield Fault(file=file, record=here, offset=reader.starts[here], what=what, expected="that of their hashes")
+        return
+    for first, last, here, there in _differences(built, found):
+        gone, more = last - first, there - here
+        if gone == more:
+            for now, crc in zip(range(here, there), built[first:last], strict=True):
                 if reader.starts[now] not in told:
-                    what = f"is another record: the checksum of its payload is {reader.crcs[now]:08x}"
+                    what = f"is another record: the checksum of its payload is {found[now]:08x}"
                     yield Fault(file=file, record=now, offset=reader.starts[now], what=what, expected=f"{crc:08x}")
-        elif tag != "equal":
-            gone = f"{last - first} records that were built from here on are gone"
-            more = f"{there - here} records from here on were not built here"
-            if last > first:
-                yield Fault(file=file, record=first, offset=offsets.offsets[first], what=gone, expected="them here")
-            if there > here and reader.starts[here] not in told:
-                yield Fault(file=file, record=here, offset=reader.starts[here], what=more, expected="none of them")
+        elif not more:
+            start = offsets.offsets[first]
+            if gone > 1 or start not in told:
+                what = f"lacks {gone} of the records that were built from here on"
+                yield Fault(file=file, record=first, offset=start, what=what, expected="them here")
+        elif more > 1 or reader.starts[here] not in told:
+            what = f"holds {more} records from here on that were not built here"
+            yield Fault(
+                file=file, record=here, offset=reader.starts[here], what=what, expected=f"{gone or 'no'} others"
+            )
 
 
-def _check_payload(payload: bytes, index: IndexRecord) -> str:
-    """The id of a sound record; ImageRefused or RecordError for any other."""
+def _differences(built: Sequence[int], found: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+    """The stretches ``built[first:last]`` that became ``found[here:there]``, as (first, last, here, there).
+
+    What stayed is a longest run of pairs in the same order; in n log n steps, where difflib takes n**2.
+    """
+    places = defaultdict[int, list[int]](list)
+    for place in reversed(range(len(built))):
+        places[built[place]].append(place)
+    ends, tops, before = list[int](), list[tuple[int, int]](), dict[int, tuple[int, int] | None]()
+    for here, crc in enumerate(found):
+        if places[crc]:
+            place = places[crc].pop()
+            length = bisect.bisect_left(ends, place)
+            before[here] = tops[length - 1] if length else None
+            ends[length : length + 1], tops[length : length + 1] = [place], [(place, here)]
+    kept, pair = [(len(built), len(found))], tops[-1] if tops else None
+    while pair is not None:
+        kept.append(pair)
+        pair = before[pair[1]]
+    first = here = 0
+    for last, there in reversed(kept):
+        if last > first or there > here:
+            yield first, last, here, there
+        first, here = last + 1, there + 1
+
+
+def fingerprint(line: SampleLine, has_size: bool) -> bytes:
+    """What a record must share with the sample line it was made of, in 16 bytes; pictures too, where they kept their
+    size.
+    """
+    pictures = () if has_size else (line.image_sha256, line.mask_sha256, line.matte_sha256)
+    return _fingerprint(line.group, line.image.rpartition("/")[2], line.height, line.width, *pictures)
+
+
+def _fingerprint(*facts: str | int | None) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(facts)).digest()[:16]
+
+
+def _check_payload(payload: bytes, index: IndexRecord) -> tuple[str, bytes]:
+    """The id and the fingerprint of a sound record; ImageRefused or RecordError for any other."""
     values = shards.parse(payload, "record")
     if set(values) != set(index.features):
         odd = sorted(set(values) ^ set(index.features))
-        raise RecordError(f"features {odd} are missing or not of the index")
+        raise RecordError(f"features {files.cut(str(odd))} are missing or not of the index")
     for key, kind in index.features.items():
         if isinstance(values[key], int) != (kind == "int64"):
             raise RecordError(f"feature {key!r} is {type(values[key]).__name__}, the index says {kind}")
     image = shards.data(values, shards.IMAGE, "record")
-    header = images.check_stored(image)
+    header = _check_photo(image)
     size = header.height, header.width
     if index.geometry.size not in (None, size):
         raise ImageRefused(
@@ -289,11 +414,21 @@ def _check_payload(payload: bytes, index: IndexRecord) -> str:
     }
     for key, expected in said.items():
         if values[key] != expected:
-            raise RecordError(f"feature {key!r} is {values[key]!r}, its image has {expected!r}")
+            raise RecordError(f"feature {key!r} is {files.cut(repr(values[key]))}, its image has {expected!r}")
     _check_labels(values, size, index)
-    for key in (shards.GROUP, "image/filename"):
-        shards.text(values, key, "record")
-    return shards.text(values, shards.SOURCE_ID, "record")
+    original = [values[key] for key in (shards.ORIGINAL_HEIGHT, shards.ORIGINAL_WIDTH)]
+    facts: list[str | int | None] = [
+        *(shards.text(values, key, "record") for key in (shards.GROUP, "image/filename")),
+        *map(int, original),
+    ]
+    if min(map(int, original)) < 1 or (index.geometry.size is None and original != [*size]):
+        raise RecordError(f"its original size is {original}, its image has {[*size]}")
+    if example.encode(values) != payload:  # or another reader might find other features in it
+        raise RecordError("its features are not written as segdata writes them")
+    if index.geometry.size is None:
+        pictures = [values.get(key) for key in (shards.IMAGE, shards.MASK, shards.MATTE)]
+        facts += [files.sha256_hex(data) if isinstance(data, bytes) else None for data in pictures]
+    return shards.text(values, shards.SOURCE_ID, "record"), _fingerprint(*facts)
 
 
 def _check_labels(values: shards.Values, size: tuple[int, int], index: IndexRecord) -> None:

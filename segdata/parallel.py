@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from segdata import __version__
 from segdata.errors import JobFailed, OptionError
 
 ENGINES = ("local", "dask", "ray")
 _WATCH_S = 0.5
+_LOOK_S = 2.0  # between two looks whether a cluster has workers
 _CONNECT_S = 20
 _RETRIES = 3
 # glibc: keep the memory of one picture for the next. By default it goes back to the system and is zeroed again, which
@@ -87,6 +91,12 @@ def run_tasks(
                 rate = done_bytes / 1e6 / max(1e-3, time.monotonic() - start)
                 bar.set_postfix_str(f"{rate:.1f} MB/s", refresh=False)
             bar.update(size)
+
+
+def check_workers(workers: Workers) -> None:
+    """JobFailed or OptionError where a cluster does not answer or has no worker that can do the work."""
+    if workers.engine != "local":
+        list(run_tasks(str, [""], workers, "connecting", [0]))
 
 
 def _results(
@@ -181,30 +191,113 @@ def _close(results: Any) -> None:
 # ---- on a cluster ----------------------------------------------------------------------------------------------------
 
 
-def _on_dask(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers) -> Iterator[_Result]:
-    import joblib
+def _connect(address: str) -> None:
+    """OSError at once where nothing listens; Dask would ask again for as long as it may, and Ray for ten minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
+
+def _on_dask(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers) -> Iterator[_Result]:
+    """By the client itself: joblib's backend for Dask works here where ``jobs`` or the cluster's cores are one, takes
+    no limit, and waits for ever for a task that no worker can take.
+    """
     try:
-        from distributed import Client
+        from distributed import CancelledError, Client, KilledWorker
+        from distributed.comm import CommClosedError
     except ImportError as error:
         raise OptionError(
             "--engine dask: is not installed, expected the extra: pip install 'segdata[dask]'."
         ) from error
     try:
+        _connect(str(workers.address))
         client = Client(workers.address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise JobFailed(
             f"--address {workers.address}: no Dask scheduler answers there. Start one, or mend it."
         ) from error
-    with client, client.as_current(), joblib.parallel_config("dask", wait_for_workers_timeout=_CONNECT_S):
-        parallel = joblib.Parallel(workers.jobs or -1, return_as="generator", batch_size=1)
-        results = parallel(joblib.delayed(function)(task) for task in tasks)
+    with _quiet("distributed.client", "distributed.core"), client, client.as_current():
         try:
-            for result in results:  # noqa: UP028 - as above
-                yield result
-        except BaseException:
-            _close(results)
-            raise
+            client.wait_for_workers(1, timeout=_CONNECT_S)
+        except TimeoutError as error:
+            raise JobFailed(f"--address {workers.address}: the cluster has no worker. Start some.") from error
+        _check_versions(client.run(eval, _VERSION, on_error="return"))
+        try:
+            yield from _by_client(client, function, tasks, workers.jobs or 2 * sum(client.nthreads().values()))
+        except KilledWorker as error:
+            raise JobFailed(
+                "a task was given up: each worker of the cluster that took it died (out of memory, or a crash in a "
+                "decoder). Run again with --engine local --jobs 1 to see at which file."
+            ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise JobFailed(f"--address {workers.address}: the Dask scheduler went away. Start it again.") from error
+
+
+@contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Keep what a library logs of workers and connections that are gone from the user's terminal: an error says it."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+_VERSION = "__import__('segdata').__version__"
+
+
+def _check_versions(found: dict[str, Any]) -> None:
+    """A worker that cannot import segdata would end at its first task; another version might write other bytes."""
+    for worker, version in found.items():
+        if isinstance(version, Exception):
+            raise JobFailed(f"{worker}: this worker cannot import segdata ({version}). Install it there.")
+        if version != __version__:
+            raise JobFailed(f"{worker}: this worker has segdata {version}, here it is {__version__}. Install the same.")
+
+
+def _by_client(
+    client: Any, function: Callable[[_Task], _Result], tasks: Sequence[_Task], limit: int
+) -> Iterator[_Result]:
+    """``limit`` tasks at once, their results in order."""
+    from distributed import wait
+
+    rest, window, seen = iter(tasks), deque[Any](), time.monotonic()
+    while True:
+        running = sum(not future.done() for future in window)  # one whose result was lost with its worker is again
+        more = itertools.islice(rest, max(0, limit - running))
+        window += (client.submit(function, task, pure=False) for task in more)
+        if not window:
+            return
+        first = window[0]
+        is_done = first.done()
+        if first.status == "error":
+            first.result()  # raises what the task raised
+        try:
+            if is_done:
+                result = first.result(_LOOK_S)
+            else:
+                wait([future for future in window if not future.done()], _LOOK_S, "FIRST_COMPLETED")
+        except TimeoutError as error:
+            if _has_workers(client):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > _CONNECT_S:
+                raise JobFailed(
+                    "all workers of the cluster are gone. Start some, and run the same command again."
+                ) from error
+            continue
+        seen = time.monotonic()
+        if is_done:
+            window.popleft()
+            yield result
+
+
+def _has_workers(client: Any) -> bool:
+    try:
+        return bool(client.nthreads())
+    except OSError:  # of a scheduler that is gone too
+        return False
 
 
 def _on_ray(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: Workers) -> Iterator[_Result]:
@@ -214,9 +307,8 @@ def _on_ray(function: Callable[[_Task], _Result], tasks: Sequence[_Task], worker
         raise OptionError("--engine ray: is not installed, expected the extra: pip install 'segdata[ray]'.") from error
     address = workers.address or "auto"
     try:
-        if ":" in address:  # ray.init would ask again and again for ten minutes
-            host, _, port = address.removeprefix("ray://").rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+        if ":" in address:
+            _connect(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise JobFailed(f"--address {address}: no Ray cluster answers there. Start one, or mend it.") from error
@@ -239,6 +331,8 @@ def _on_pool_of_ray(
             for wave in chunks(tasks, _WAVE * count):  # its backend gives results only when all of a call are there
                 yield from parallel(joblib.delayed(function)(task) for task in wave)
     except ray.exceptions.RayError as error:
-        raise JobFailed(f"--engine ray: {str(error).splitlines()[0]}") from error
+        told = str(error).strip().splitlines()
+        cause = told[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0].strip()  # below a traceback
+        raise JobFailed(f"--engine ray: {cause}") from error
     finally:
         ray.shutdown()

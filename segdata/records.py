@@ -87,11 +87,15 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-class SourceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Which source a dataset was converted from, and the options that change its bytes."""
+class SourceRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which source a dataset was converted from, and the options that change its bytes.
+
+    ``raw_sha256`` is of the names and sizes of the raw files, and of annotations that stand in one file.
+    """
 
     name: str
     options: dict[str, str | int | float | bool | None]
+    raw_sha256: str = ""
 
 
 class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):

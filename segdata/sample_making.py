@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from segdata.errors import ImageRefused, RecordError
 from segdata.formats import files, images, raw_pictures
-from segdata.formats.folders import PARTS
+from segdata.formats.folders import PARTS, check_run
 from segdata.labels import IGNORE_INDEX
 from segdata.records import RejectedLine, SampleLine, is_inside, read_record_file, seal
 from segdata.sources import Entry, Source
@@ -28,8 +28,10 @@ RawIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class SampleTask:
-    """Some raw samples to convert into the folder ``out``; with ``reuse``, what an earlier run of the same finished
-    is left as it is.
+    """Some raw samples to convert into the folder ``out``, which is that ``run``'s, with these ``codecs``.
+
+    With ``reuse``, what an earlier run of the same finished is left as it is; with ``durable`` each file is flushed to
+    the disk, since nobody else can do that for another machine.
     """
 
     source: Source
@@ -40,6 +42,9 @@ class SampleTask:
     copy_images: bool
     crop: Crop | None
     reuse: bool
+    run: str
+    codecs: str
+    durable: bool
 
     @cached_property
     def relabel(self) -> Relabel | None:
@@ -48,7 +53,7 @@ class SampleTask:
         return Relabel(labels, self.ignore_unmapped) if labels else None
 
 
-class Samples(msgspec.Struct, frozen=True, kw_only=True):
+class MadeSamples(msgspec.Struct, frozen=True, kw_only=True):
     """What some raw samples became; kept in the folder until it is finished, so that a run that was stopped goes on.
 
     ``raw_states`` are size in bytes and time of change of the raw files, None where one is not there.
@@ -67,22 +72,33 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True):
         return sum(line.image_bytes + (line.mask_bytes or 0) + (line.matte_bytes or 0) for line in self.lines)
 
 
-def make_samples(task: SampleTask) -> Samples:
-    """Convert a task's samples; one that cannot be used becomes a rejected line."""
+def make_samples(task: SampleTask) -> MadeSamples:
+    """Convert a task's samples; one that cannot be used becomes a rejected line.
+
+    JobFailed for a worker whose codecs are not those of the others, and where another run has taken the folder over.
+    """
+    images.check_codecs(task.codecs)
     images.use_one_thread()
     part = task.out / PARTS / f"{files.sha256_hex(msgspec.json.encode(task.entries))[:32]}.json"
-    states = [_state(path) for entry in task.entries for path in _raw_files(task.source, entry)]
+    states = _states(task.source, task.entries)
     found = _reusable(part, states, task) if task.reuse else None
     if found is not None:
         return found
     results = [line for entry in task.entries for line in _convert_or_reject(task, entry)]
-    made = Samples(
+    made = MadeSamples(
         raw_states=states,
         lines=[line for line in results if isinstance(line, SampleLine)],
         rejected=[line for line in results if isinstance(line, RejectedLine)],
     )
-    files.write_atomic(part, seal(made), durable=False)  # after a power cut its hashes tell what survived
+    if not made.rejected:  # what could not be read may be readable next time
+        _write(task, part, seal(made))  # after a power cut its hashes tell what survived
     return made
+
+
+def raw_sha256(source: Source, entries: Sequence[Entry]) -> str:
+    """The sha256 of what a source says of its raw files (their names, what is drawn in them) and of their sizes."""
+    sizes = [state and state[0] for state in _states(source, entries)]
+    return files.sha256_hex(msgspec.json.encode([entries, sizes]))
 
 
 def own_files(line: SampleLine, copies_images: bool) -> Iterator[str]:
@@ -98,6 +114,10 @@ def _raw_files(source: Source, entry: Entry) -> Iterator[Path]:
         yield source.label_root / entry.label
 
 
+def _states(source: Source, entries: Sequence[Entry]) -> list[tuple[int, int] | None]:
+    return [_state(path) for entry in entries for path in _raw_files(source, entry)]
+
+
 def _state(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -106,10 +126,10 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _reusable(part: Path, states: list[tuple[int, int] | None], task: SampleTask) -> Samples | None:
+def _reusable(part: Path, states: list[tuple[int, int] | None], task: SampleTask) -> MadeSamples | None:
     """What an earlier run made of the same raw files, where every file it wrote still has its sha256."""
     try:
-        found = read_record_file(part, Samples)
+        found = read_record_file(part, MadeSamples)
     except (OSError, RecordError):
         return None
     whole = found.raw_states == states and all(_is_whole(line, task) for line in found.lines)
@@ -125,9 +145,10 @@ def _is_whole(line: SampleLine, task: SampleTask) -> bool:
         return False
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(task: SampleTask, path: Path, data: bytes) -> None:
     """A file of its own, whole or not there; it is flushed with all others at the end."""
-    files.write_atomic(path, data, durable=False)
+    check_run(task.out, task.run)
+    files.write_atomic(path, data, durable=task.durable)
 
 
 def _convert_or_reject(task: SampleTask, entry: Entry) -> Sequence[SampleLine | RejectedLine]:
@@ -204,7 +225,7 @@ def _cut(task: SampleTask, entry: Entry, read: _Read, pixels: RawIds, name: str,
     is_jpeg = read.raw.startswith(images.JPEG_MAGIC)  # lossy once more, but a fifth of the size; others stay lossless
     data = images.encode_jpeg(picture) if is_jpeg else images.encode_png(picture)
     path = f"images/{name}.{'jpg' if is_jpeg else 'png'}"
-    _write(task.out / path, data)
+    _write(task, task.out / path, data)
     return SampleLine(
         id=name,
         group=entry.group,
@@ -241,17 +262,17 @@ def _naming(path: str) -> Iterator[None]:
 def _store_label(task: SampleTask, sample: str, label: RawIds) -> dict[str, Any]:
     """Write a mask of class ids, or without a label map a matte; the fields of the sample line that say so."""
     if task.relabel is None:
-        return _store(task.out, "matte", sample, images.encode_png(label))
+        return _store(task, "matte", sample, images.encode_png(label))
     counts = images.count_values(label)
     pixels = {name: int(counts[i]) for i, name in enumerate(task.relabel.label_map.names)}
-    return _store(task.out, "mask", sample, images.encode_mask(label.astype(np.uint8, copy=False))) | {
+    return _store(task, "mask", sample, images.encode_mask(label.astype(np.uint8, copy=False))) | {
         "class_pixels": pixels
     }
 
 
-def _store(out: Path, kind: str, sample: str, data: bytes) -> dict[str, Any]:
+def _store(task: SampleTask, kind: str, sample: str, data: bytes) -> dict[str, Any]:
     path = f"{kind}s/{sample}.png"
-    _write(out / path, data)
+    _write(task, task.out / path, data)
     return {kind: path, f"{kind}_sha256": files.sha256_hex(data), f"{kind}_bytes": len(data)}
 
 
@@ -265,5 +286,5 @@ def _store_photo(task: SampleTask, entry: Entry, read: _Read) -> dict[str, Any]:
     if read.photo.reencoded_from is not None:
         fields |= {"source_sha256": read.sha256, "reencoded_from": read.photo.reencoded_from}
     path = f"images/{entry.id}.{'jpg' if read.photo.header.format == 'jpeg' else 'png'}"
-    _write(task.out / path, data)
+    _write(task, task.out / path, data)
     return fields | {"image": path} | ({} if task.copy_images else {"image_root": "."})

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from segdata import sample_files, shards, splits
 from segdata.errors import ImageRefused, JobFailed, RecordError
 from segdata.formats import files, images, tfrecord
+from segdata.formats.folders import check_run
 from segdata.records import (
     FileRecord,
     Geometry,
@@ -47,8 +48,9 @@ class RecordOrder:
 class ShardTask:
     """One shard to make: the sample lines at ``offsets`` of ``lines``, as records of ``out / file``.
 
-    ``made_from`` is what ``origin`` gives. With ``reuse`` a finished shard that still has its sha256 is left as it is;
-    with ``expected`` only a shard of these very bytes takes the place of what is there.
+    ``made_from`` is what ``shards.origin`` gives, ``codecs`` what encodes (empty where nothing is). With ``reuse`` a
+    finished shard that still has its sha256 is left as it is; with ``expected`` only a shard of these very bytes takes
+    the place of what is there; of a folder in the making, ``run`` is whose it is.
     """
 
     lines: Path
@@ -60,6 +62,8 @@ class ShardTask:
     geometry: Geometry
     check: str
     made_from: str
+    codecs: str = ""
+    run: str = ""
     reuse: bool = False
     expected: ShardRecord | None = None
 
@@ -79,12 +83,6 @@ class _Line(msgspec.Struct, gc=False):
     image_bytes: int
     mask_bytes: int = 0
     matte_bytes: int = 0
-
-
-def origin(manifest_sha256: str, geometry: Geometry) -> str:
-    """The sha256 of what decides the bytes of shards, but for their number, which stands in their names."""
-    decisive = {"manifest": manifest_sha256, "geometry": geometry, "jpeg_quality": images.JPEG_QUALITY}
-    return files.sha256_hex(msgspec.json.encode(decisive))
 
 
 def record_order(manifest: Path, recorded: FileRecord) -> RecordOrder:
@@ -125,8 +123,11 @@ def runs(order: RecordOrder, count: int) -> Iterator[npt.NDArray[np.uint64]]:
 def make_shard(task: ShardTask) -> Made:
     """Write one shard and its offsets, each by a temporary name, a flush to disk and a rename.
 
-    JobFailed, naming the file, where a photo or mask changed since convert, or the bytes are not the expected ones.
+    JobFailed, naming the file, where a photo or mask changed since convert, or the bytes are not the expected ones;
+    where another run has taken the folder over; and for a worker whose codecs are not those of the others.
     """
+    if task.codecs:
+        images.check_codecs(task.codecs)
     if task.geometry.size is not None or task.check == "decode":
         images.use_one_thread()
     found = _reusable(task) if task.reuse else None
@@ -147,6 +148,8 @@ def make_shard(task: ShardTask) -> Made:
             file=task.file, split=task.split, records=len(task.offsets), bytes=size, sha256=digest.hexdigest()
         )
         _check_expected(task, shard)
+        if task.run:
+            check_run(task.out, task.run)
     offsets = OffsetsRecord(shard=shard, made_from=task.made_from, offsets=starts, crcs=crcs)
     files.write_atomic(task.out / shards.offsets_name(task.file), seal(offsets))
     return Made(shard)
@@ -156,13 +159,12 @@ def _reusable(task: ShardTask) -> ShardRecord | None:
     """The shard that an earlier run finished, where every byte of it is still as recorded."""
     try:
         found = read_record_file(task.out / shards.offsets_name(task.file), OffsetsRecord)
-    except (OSError, RecordError):
+        path, shard = task.out / task.file, found.shard
+        same = (found.made_from, shard.file, shard.records) == (task.made_from, task.file, len(task.offsets))
+        is_whole = same and path.stat().st_size == shard.bytes and files.sha256_file(path) == shard.sha256
+    except (OSError, RecordError):  # a disk that cannot read it back among them
         return None
-    path, shard = task.out / task.file, found.shard
-    same = (found.made_from, shard.file, shard.records) == (task.made_from, task.file, len(task.offsets))
-    if not same or not path.is_file() or path.stat().st_size != shard.bytes:
-        return None
-    return shard if files.sha256_file(path) == shard.sha256 else None
+    return shard if is_whole else None
 
 
 def _check_expected(task: ShardTask, shard: ShardRecord) -> None:

@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from segdata.errors import OptionError, RecordError, SegdataError
 from segdata.formats import example, images, tfrecord
 from segdata.order import SHARD_ORDER, Order
 from segdata.records import (
+    Geometry,
     IndexRecord,
     OffsetsRecord,
     Sample,
@@ -101,6 +104,12 @@ def offsets_name(shard_file: str) -> str:
     ``*.tfrecord*`` or ``NAME-train*`` finds.
     """
     return f"{OFFSETS}/{shard_file.replace('.tfrecord-', '-')}.json"
+
+
+def origin(manifest_sha256: str, geometry: Geometry) -> str:
+    """The sha256 of what decides the bytes of shards, but for their number, which stands in their names."""
+    decisive = {"manifest": manifest_sha256, "geometry": geometry, "jpeg_quality": images.JPEG_QUALITY}
+    return hashlib.sha256(msgspec.json.encode(decisive)).hexdigest()
 
 
 def parse(payload: bytes, where: str) -> Values:
@@ -236,7 +245,10 @@ def read_offsets(folder: Path, shard: ShardRecord) -> array[int]:
     path = folder / name
     if not path.is_file():
         return array("Q", [*walk_offsets(folder, shard), shard.bytes])
-    record = unseal(path.read_bytes(), OffsetsRecord, str(path))
+    try:
+        record = unseal(path.read_bytes(), OffsetsRecord, str(path))
+    except RecordError as error:
+        raise RecordError(f"{path}: is damaged. Run `segdata rebuild {folder}`, which makes it again.") from error
     offsets = array("Q", [*record.offsets, shard.bytes])
     if record.shard != shard or len(record.offsets) != shard.records:
         raise RecordError(f"{path}: is of another shard than {shard.file}. Run `segdata rebuild {folder}`.")

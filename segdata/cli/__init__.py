@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 from typing import Annotated
@@ -83,14 +85,15 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     try:
         app(args=[argument for argument in given if argument != "--debug"], prog_name="segdata")
-    except SystemExit as end:
-        if end.code == Stopped.exit_code:  # typer's, for a Ctrl-C where nothing is being written
+    except (SystemExit, KeyboardInterrupt) as end:  # typer's own, for a Ctrl-C; or one before it began
+        if isinstance(end, KeyboardInterrupt) or end.code == Stopped.exit_code:
             print("segdata: stopped.", file=sys.stderr)
             sys.exit(_stop_code(caught))
         raise
     except Stopped as error:
         print(f"segdata: stopped. {output.one_line(str(error))}", file=sys.stderr)
-        print(f"  segdata {output.one_line(shlex.join(given))}", file=sys.stderr)
+        again = subprocess.list2cmdline(given) if os.name == "nt" else shlex.join(given)
+        print(f"  segdata {output.one_line(again)}", file=sys.stderr)
         sys.exit(_stop_code(caught))
     except SegdataError as error:
         if "--debug" in given:

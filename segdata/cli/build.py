@@ -80,6 +80,6 @@ def _lines(report: BuildReport) -> Iterator[str]:
     if report.free_bytes is not None:
         yield f"  free space  {report.free_bytes / 1e6:,.1f} MB; nothing was written"
     if report.reused == sum(report.shards.values()):
-        yield "  all shards were there already"
+        yield "  all shards were there already, of the recorded sizes; `segdata verify` reads them"
     elif report.reused:
         yield f"  {report.reused} of these shards were there already"

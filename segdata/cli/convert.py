@@ -266,6 +266,8 @@ def _lines(report: "ConvertReport", dry_run: bool) -> Iterator[str]:
     rejected = sum(report.rejected.values())
     verb = "would be converted to" if dry_run else "in"
     yield f"{report.name}: {report.samples} samples {verb} {report.out}, {rejected} rejected"
+    if report.was_there:
+        yield "  all of it was there already; --overwrite converts it again"
     for reason, count in report.rejected.items():
         yield f"  rejected  {count} {reason}, first {report.examples[reason]}"
     for note, count in report.notes.items():

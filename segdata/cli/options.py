@@ -14,7 +14,12 @@ Out = Annotated[
     Path, typer.Option("--out", help="Folder to write; it must not exist, or be one that this command made.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this command made there before.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; one per core where left out.", show_default=False)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", help="Processes, one per core where left out; with an --engine, tasks at once.", show_default=False
+    ),
+]
 Engine = Annotated[
     Literal["local", "dask", "ray"],
     typer.Option("--engine", help="Where the work is done: here, or on a running cluster that sees the same folders."),

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ PICTURE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpe .jpeg .jpg .mpo .pbm .p
 MAX_FILE_BYTES = 1 << 30
 PARTIAL = ".segdata-partial"  # behind the name of a file that is being written, and a token of its writer
 _IS_PARTIAL = re.compile(r"(.*?)(\.[0-9a-f]{8})?" + re.escape(PARTIAL), re.DOTALL)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # as writing says it, of no file
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))])
 _MAX_ID_BYTES = 180  # leaves room for suffixes below the 255 bytes that file systems allow
@@ -57,7 +59,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # writing to a full disk names no file
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:  # it names no file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
@@ -73,7 +75,7 @@ def sync_below(folder: Path) -> None:
 
     One call for all of them where there is one: 700 flushes of one file each take as long as writing 5,000.
     """
-    if hasattr(os, "sync"):
+    if sys.platform == "linux":  # elsewhere it may return before it is done
         os.sync()
         return
     for top, _, names in os.walk(folder):

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 from filelock import FileLock, Timeout
 
-from segdata.errors import FolderError, Stopped
+from segdata.errors import FolderError, JobFailed, Stopped
 from segdata.formats.files import sync_folder, whole_name, write_atomic
 from segdata.records import RECORD_NAMES
 
@@ -38,6 +38,7 @@ class _Marker(msgspec.Struct, kw_only=True):
 
     format: str = "segdata folder in the making"
     plan: dict[str, str | int | float | bool | None]
+    run: str = ""  # another for each run
     is_emptied: bool = False
     has_failed: bool = False
 
@@ -50,7 +51,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path, record_name: str, owned: re.Pattern[str], is_resumed: bool) -> None:
-        self.path = path
+        self.path, self.run = path, os.urandom(8).hex()
         self.is_resumed = is_resumed
         self.is_whole = is_resumed and (path / record_name).is_file()
         self.done = ""
@@ -83,20 +84,27 @@ class OutputFolder:
 
     def tidy(self) -> None:
         """Take away what was there for the making alone; the marker goes last."""
-        for name in files_below(self.path):
-            if whole_name(name) is not None or name.startswith(f"{PARTS}/"):
-                with suppress(OSError):  # of a worker that was given up and still writes: it will be the same
-                    (self.path / name).unlink()
+        _remove_partial(self.path)
+        for name in files_below(self.path / PARTS):
+            (self.path / PARTS / name).unlink(missing_ok=True)
         with suppress(OSError):
             (self.path / PARTS).rmdir()
-        (self.path / MARKER).unlink(missing_ok=True)
         sync_folder(self.path)
+        (self.path / MARKER).unlink(missing_ok=True)
+
+
+def check_run(path: Path, run: str) -> None:
+    """JobFailed where a folder is no longer of that run: a worker that outlived its run must not write to the next."""
+    marker = _read_marker(path)
+    if marker is None or marker.run != run:
+        raise JobFailed(f"{path}: another run has taken it over; this one writes no more.")
 
 
 def check_output_folder(
     path: Path, record_name: str, owned: str, overwrite: bool, inputs: Sequence[Path] = (), plan: Plan | None = None
 ) -> None:
     """FolderError where ``output_folder`` would refuse ``path``; changes nothing."""
+    refuse_busy(path)
     _refuse_inputs(path, inputs)
     _refuse_foreign(path, record_name, re.compile(owned), overwrite)
     _refuse_other_plan(path, overwrite, plan)
@@ -104,7 +112,7 @@ def check_output_folder(
 
 def is_finished(path: Path, record_name: str) -> bool:
     """Whether a folder of that kind is whole, with nothing left to do."""
-    return (path / record_name).is_file() and _is_ours(path / record_name) and _read_marker(path) is None
+    return (path / record_name).is_file() and _is_ours(path / record_name) and not _is_unfinished(path, record_name)
 
 
 @contextmanager
@@ -130,22 +138,25 @@ def output_folder(
     check_output_folder(path, record_name, owned, overwrite, inputs, plan)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)
     except OSError as error:
         raise FolderError(f"{path}: cannot be made ({error.strerror}), expected a folder to write to.") from error
     with locked_folder(path, command):
         _refuse_foreign(path, record_name, pattern, overwrite)  # again: now nobody else is writing there
         _refuse_other_plan(path, overwrite, plan)
         is_resumed = _is_resumable(path, plan)
-        if not is_resumed:
-            _write_marker(path, _Marker(plan=dict(plan or {}), is_emptied=True))
-            _clear(path, record_name)
-        _write_marker(path, _Marker(plan=dict(plan or {})))
         folder = OutputFolder(path, record_name, pattern, is_resumed)
         try:
+            if is_resumed:
+                _remove_partial(path)  # they take room, and nobody goes on with them
+            else:
+                _write_marker(path, _Marker(plan=dict(plan or {}), is_emptied=True))
+                _clear(path, record_name)
+            _write_marker(path, _Marker(plan=dict(plan or {}), run=folder.run))
             yield folder
         except KeyboardInterrupt as error:
             way = "to go on" if plan is not None else "to start over"
-            done = f"{folder.done}; the rest is not" if folder.done else "it is unfinished"
+            done = folder.done or "it is unfinished"
             raise Stopped(f"{path}: {done}. Run the same command again {way}:") from error
 
 
@@ -155,16 +166,30 @@ def locked_folder(path: Path, command: str) -> Iterator[None]:
 
     The lock is of the open file; its text, which says who holds it, may be left over from a command that was killed.
     """
+    lock = _acquired(path)
+    try:
+        with (path / LOCK).open("r+b", buffering=0) as file:
+            file.seek(1)  # Windows lets nobody write or read the first byte, which is locked
+            file.write(f"segdata {command} (process {os.getpid()} on {platform.node()})".encode())
+            file.truncate()
+        yield
+    finally:
+        _release(lock, path / LOCK)
+
+
+def _acquired(path: Path) -> FileLock:
     lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise FolderError(f"{path}: {_writer(path)} is writing there. Wait for it, or stop it.") from error
-    try:
-        (path / LOCK).write_text(f"segdata {command} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
-        yield
-    finally:
-        _release(lock, path / LOCK)
+    return lock
+
+
+def refuse_busy(path: Path) -> None:
+    """FolderError where another command is writing, before anything else is found wrong with what it does."""
+    if (path / LOCK).is_file():
+        _acquired(path).release()
 
 
 def _write_marker(path: Path, marker: _Marker) -> None:
@@ -180,10 +205,25 @@ def _read_marker(path: Path) -> _Marker | None:
 
 
 def _writer(path: Path) -> str:
-    """Who holds the lock of a folder; Windows lets nobody read it."""
-    with suppress(OSError, UnicodeDecodeError):
-        return (path / LOCK).read_text(encoding="utf-8") or "another segdata command"
+    """Who holds the lock of a folder."""
+    with suppress(OSError, UnicodeDecodeError), (path / LOCK).open("rb", buffering=0) as file:
+        file.seek(1)
+        return file.read(1000).decode("utf-8") or "another segdata command"
     return "another segdata command"
+
+
+def _is_unfinished(path: Path, record_name: str) -> bool:
+    """Whether a marker says so. One that is to be emptied, and still has its JSON, is as whole as it was."""
+    marker = _read_marker(path)
+    return marker is not None and not (marker.is_emptied and (path / record_name).is_file())
+
+
+def _remove_partial(path: Path) -> None:
+    """Remove files in the making. Those of a worker that was given up and still writes may be held on Windows."""
+    for name in files_below(path):
+        if whole_name(name) is not None:
+            with suppress(OSError):
+                (path / name).unlink()
 
 
 def _is_resumable(path: Path, plan: Plan | None) -> bool:
@@ -216,7 +256,7 @@ def _release(lock: FileLock, file: Path) -> None:
         lock.release()
         with suppress(PermissionError):
             file.unlink(missing_ok=True)
-    else:
+    finally:
         lock.release()
 
 
@@ -264,7 +304,7 @@ def _refuse_foreign(path: Path, record_name: str, owned: re.Pattern[str], overwr
     if not files:
         return
     finished = record_name in files and _is_ours(path / record_name)
-    unfinished = MARKER in files and _read_marker(path) is not None
+    unfinished = MARKER in files and _is_unfinished(path, record_name)
     ours = finished or (unfinished and record_name not in files) or all(_whole(name) in _CONTROL for name in files)
     foreign = [name for name in files if not _own(name, record_name, owned)]
     if not ours or foreign:
@@ -298,5 +338,6 @@ def files_below(path: Path) -> list[str]:
     found = []
     for top, folders, files in os.walk(path):
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
-        found += [(Path(top) / name).relative_to(path).as_posix() for name in files + links]
+        below = os.path.relpath(top, path).replace(os.sep, "/")
+        found += [name if below == "." else f"{below}/{name}" for name in files + links]
     return sorted(found)

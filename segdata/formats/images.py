@@ -8,6 +8,7 @@ loaded in the bodies that need it, for it takes as long to load as 300 photos to
 
 from __future__ import annotations
 
+import platform
 import re
 import struct
 import zlib
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from segdata.errors import ImageRefused
+from segdata.errors import ImageRefused, JobFailed
 from segdata.records import Sample
 
 Pixels = npt.NDArray[np.uint8]
@@ -51,11 +52,21 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def encoder_version() -> str:
-    """The version of OpenCV: another one may encode to other bytes."""
+def codecs() -> str:
+    """Versions of what decodes and encodes: with another one the bytes may be others."""
     import cv2
+    import PIL
 
-    return cv2.__version__
+    return f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}"
+
+
+def check_codecs(expected: str) -> None:
+    """JobFailed where this process, on another machine perhaps, has other codecs than the one that began the work."""
+    if codecs() != expected:
+        raise JobFailed(
+            f"{platform.node()}: this worker has {codecs()}, expected {expected} as where the command was given. "
+            "Install the same there."
+        )
 
 
 # ---- headers -------------------------------------------------------------------------------------------------------

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from segdata import __version__, sample_files, shard_making, shards
-from segdata.errors import FolderError, OptionError
+from segdata.errors import FolderError, JobFailed, OptionError
 from segdata.formats import files, images, tfds, tfrecord
 from segdata.formats.folders import (
+    LOCK,
     Plan,
     check_output_folder,
     files_below,
     is_finished,
+    locked_folder,
     output_folder,
+    refuse_busy,
     refuse_difference,
 )
-from segdata.parallel import Workers, run_tasks
+from segdata.parallel import Workers, check_workers, run_tasks
 from segdata.records import (
     INDEX_JSON,
     MANIFEST_JSON,
@@ -116,6 +119,8 @@ def plan(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     FolderError where ``out`` could not be written.
     """
     planned = _planned(manifest, out, options)
+    if is_finished(out, INDEX_JSON) and not options.overwrite:
+        return replace(_complete(out, planned.identity), free_bytes=_free_bytes(out))
     check_output_folder(out, INDEX_JSON, OWNED, options.overwrite, [manifest], planned.identity)
     return replace(
         _report(out, [(task.split, len(task.offsets), 0) for task in planned.tasks]),
@@ -134,6 +139,7 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     """
     if options.engine != "local":  # workers elsewhere have another current folder
         manifest, out = manifest.absolute(), out.absolute()
+    refuse_busy(out)
     planned = _planned(manifest, out, options)
     if is_finished(out, INDEX_JSON) and not options.overwrite:
         return _complete(out, planned.identity)
@@ -141,6 +147,8 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     no_room = _no_room(out, planned.total_bytes)
     if no_room:
         raise FolderError(f"{out}: {no_room}. Make room, or choose another --out; nothing was written.")
+    workers = Workers(options.jobs, options.engine, options.address)
+    check_workers(workers)  # before anything that is there goes
     with output_folder(
         out, INDEX_JSON, OWNED, options.overwrite, [manifest], "build-tfrecords", planned.identity
     ) as folder:
@@ -148,12 +156,12 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
             folder.tidy()
             return _complete(out, planned.identity)
         (out / shards.OFFSETS).mkdir(exist_ok=True)
-        tasks = [replace(task, reuse=folder.is_resumed) for task in planned.tasks]
+        tasks = [replace(task, reuse=folder.is_resumed, run=folder.run) for task in planned.tasks]
         sizes = [len(task.offsets) for task in tasks]
-        workers = Workers(options.jobs, options.engine, options.address)
         with closing(run_tasks(make_shard, tasks, workers, "build-tfrecords", sizes, _bytes_of)) as results:
             made = list(folder.counted(results, [1] * len(tasks), "shards"))
-        index = _index(manifest, planned.record, out, options, [item.shard for item in made])
+        _check_manifest(manifest, planned)
+        index = _index(manifest, planned, out, options, [item.shard for item in made])
         for name, data in tfds.sidecar_files(index).items():
             files.write_atomic(out / name, data)
         folder.finish(seal(index))
@@ -180,6 +188,9 @@ def _report(out: Path, found: Sequence[tuple[str, int, int]]) -> BuildReport:
 def _complete(out: Path, identity: Plan) -> BuildReport:
     """The report of a folder that was finished before. FolderError where it was built from something else."""
     check_output_folder(out, INDEX_JSON, OWNED, overwrite=True)  # for files of others
+    if (out / LOCK).exists():  # left over by a run that was killed when all else was done
+        with locked_folder(out, "build-tfrecords"):
+            pass
     index = read_index(out)
     same = {key: value for key, value in identity.items() if key in _identity_of(index)}
     refuse_difference(out, _identity_of(index), same, "was built", "to keep it")
@@ -190,7 +201,7 @@ def _complete(out: Path, identity: Plan) -> BuildReport:
 
 def _identity(manifest: Path, options: BuildOptions) -> Plan:
     """What decides the bytes of shards, and how their sources were checked."""
-    encoded = {"OpenCV": images.encoder_version()} if options.geometry.size else {}
+    encoded = {"codecs": images.codecs()} if options.geometry.size else {}
     return {
         "manifest of sha256": files.sha256_file(manifest / MANIFEST_JSON),
         "--size": _size(options.geometry),
@@ -225,7 +236,7 @@ def _planned(manifest: Path, out: Path, options: BuildOptions) -> _Planned:
     record = read_manifest(manifest)
     places = sample_files.places_of(manifest, record)
     identity = _identity(manifest, options)
-    made_from = shard_making.origin(str(identity["manifest of sha256"]), options.geometry)
+    made_from = shards.origin(str(identity["manifest of sha256"]), options.geometry)
     tasks, sizes = list[ShardTask](), dict[str, int]()
     for split in (split for split in SPLITS if split in record.splits):
         order = shard_making.record_order(manifest, record.splits[split])
@@ -233,7 +244,18 @@ def _planned(manifest: Path, out: Path, options: BuildOptions) -> _Planned:
         for number, offsets in enumerate(shard_making.runs(order, count)):
             name = shards.shard_name(record.name, split, number, count)
             tasks.append(
-                ShardTask(order.file, offsets, places, out, name, split, options.geometry, options.check, made_from)
+                ShardTask(
+                    order.file,
+                    offsets,
+                    places,
+                    out,
+                    name,
+                    split,
+                    options.geometry,
+                    options.check,
+                    made_from,
+                    str(identity.get("codecs", "")),
+                )
             )
         sizes[split] = _estimated_bytes(order, tasks[-count:])
     return _Planned(record, tasks, sizes, identity)
@@ -254,12 +276,15 @@ def _shard_count(order: RecordOrder, options: BuildOptions) -> int:
 
 
 def _estimated_bytes(order: RecordOrder, tasks: Sequence[ShardTask]) -> int:
-    """The bytes of a split's shards, as some of its records come to; without a size they are known from its lines."""
+    """The bytes of a split's shards, as some of its records come to; without a size they are known from its lines.
+
+    Reading some shows early that the photos are not there, or changed.
+    """
     records = len(order.offsets)
-    if tasks[0].geometry.size is None:
-        return order.stored_bytes + records * _RECORD_OVERHEAD_BYTES
     sampled = np.linspace(0, records - 1, min(records, _SAMPLED_RECORDS)).astype(int)  # any are a fair sample
     found = list(shard_making.payloads(replace(tasks[0], offsets=order.offsets[sampled])))
+    if tasks[0].geometry.size is None:
+        return order.stored_bytes + records * _RECORD_OVERHEAD_BYTES
     each = sum(map(len, found)) / len(found) + tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
     return round(each * records)
 
@@ -267,7 +292,10 @@ def _estimated_bytes(order: RecordOrder, tasks: Sequence[ShardTask]) -> int:
 def _free_bytes(out: Path) -> int:
     """What the disk has for a folder, its own files counted, since they are kept or replaced."""
     there = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
-    own = sum((out / name).stat().st_size for name in files_below(out)) if out.is_dir() else 0
+    own = 0
+    for name in files_below(out):
+        with suppress(OSError):  # of another run that is writing there, which is told of later
+            own += (out / name).stat().st_size
     return shutil.disk_usage(there).free + own
 
 
@@ -278,9 +306,19 @@ def _no_room(out: Path, needed: int) -> str:
     return f"needs about {needed / 1e6:,.1f} MB (estimated from a sample), the disk has {free / 1e6:,.1f} MB for it"
 
 
-def _index(
-    manifest: Path, record: ManifestRecord, out: Path, options: BuildOptions, made: list[ShardRecord]
-) -> IndexRecord:
+def _check_manifest(manifest: Path, planned: _Planned) -> None:
+    """JobFailed where the manifest is no longer the one that the shards were made of."""
+    recorded = {file.file: file.sha256 for file in planned.record.splits.values()}
+    recorded[MANIFEST_JSON] = str(planned.identity["manifest of sha256"])
+    for name, sha256 in recorded.items():
+        if not (manifest / name).is_file() or files.sha256_file(manifest / name) != sha256:
+            raise JobFailed(
+                f"{manifest / name}: changed while the shards were built. Build them again with --overwrite."
+            )
+
+
+def _index(manifest: Path, planned: _Planned, out: Path, options: BuildOptions, made: list[ShardRecord]) -> IndexRecord:
+    record = planned.record
     first = next(decode_lines(manifest / next(iter(record.splits.values())).file, SampleLine))
     try:
         path = files.relative_posix(manifest, out)
@@ -291,7 +329,7 @@ def _index(
         label_map=record.label_map,
         geometry=options.geometry,
         features=shards.features(first.mask is not None, first.matte is not None),
-        manifest=ManifestReference(path=path, sha256=files.sha256_file(manifest / MANIFEST_JSON)),
+        manifest=ManifestReference(path=path, sha256=str(planned.identity["manifest of sha256"])),
         options={"shards": options.shards, "shard_mb": options.shard_mb, "jpeg_quality": images.JPEG_QUALITY},
         shards=made,
     )

@@ -16,9 +16,19 @@ import msgspec
 from segdata import __version__
 from segdata.errors import JobFailed, OptionError
 from segdata.formats import files, images
-from segdata.formats.folders import PARTS, OutputFolder, Plan, check_output_folder, output_folder
+from segdata.formats.folders import (
+    LOCK,
+    PARTS,
+    OutputFolder,
+    Plan,
+    check_output_folder,
+    is_finished,
+    locked_folder,
+    output_folder,
+    refuse_difference,
+)
 from segdata.labels import LabelMap
-from segdata.parallel import Workers, chunks, run_tasks
+from segdata.parallel import Workers, check_workers, chunks, run_tasks
 from segdata.records import (
     DATASET_JSON,
     REJECTED_JSONL,
@@ -34,7 +44,7 @@ from segdata.records import (
     read_dataset,
     seal,
 )
-from segdata.sample_making import Samples, SampleTask, make_samples, own_files
+from segdata.sample_making import MadeSamples, SampleTask, make_samples, own_files, raw_sha256
 from segdata.sources import Found, Source
 from segdata.transforms.crop import Box, Crop
 
@@ -86,6 +96,7 @@ class ConvertReport:
     ignored: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
     would_fail: str = ""  # of a plan: why the run would end in an error
+    was_there: bool = False  # an earlier run had done all of it
 
 
 def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
@@ -93,6 +104,8 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
 
     FolderError where ``out`` could not be written.
     """
+    if is_finished(out, DATASET_JSON) and not options.overwrite:
+        return _complete(out, source, options, _find(source))
     check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs, _identity(source, options))
     found = _find(source)
     refused = [
@@ -124,14 +137,18 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
     if not options.copy_images:
         files.relative_posix(source.image_root, out)  # a name that no JSON can hold is told before the work
     identity = _identity(source, options)
+    if is_finished(out, DATASET_JSON) and not options.overwrite:
+        return _complete(out, source, options, _find(source))
     check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs, identity)
+    check_workers(Workers(options.jobs, options.engine, options.address))  # before anything that is there goes
     found = _find(source)
+    raw = _raw_sha256(source, found)
     with output_folder(
         out, DATASET_JSON, OWNED, options.overwrite, source.inputs, f"convert {source.name}", identity
     ) as folder:
         if folder.is_whole:  # stopped when only tidying up was left
             folder.tidy()
-            return _finished(out, source, options, found)
+            return _complete(out, source, options, found)
         for name in ("masks", "mattes", "images", PARTS):
             (out / name).mkdir(exist_ok=True)
         tally = _Tally(source.label_map)
@@ -148,12 +165,13 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
             way = "mend them, or pass a larger --max-rejected" if photos else "mend them"
             raise JobFailed(f"{out}: {problem}. All are in {out / REJECTED_JSONL}; {way}.")
         files.sync_below(out)
-        folder.finish(seal(_record(source, out, options, samples, rejected, tally)))
+        folder.finish(seal(_record(source, out, options, samples, rejected, tally, raw)))
     return _report(out, options, samples.count, rejected, tally, found)
 
 
-def _made(source: Source, folder: OutputFolder, options: ConvertOptions, found: Found) -> Iterator[Samples]:
+def _made(source: Source, folder: OutputFolder, options: ConvertOptions, found: Found) -> Iterator[MadeSamples]:
     """What became of all entries, in their order."""
+    codecs = images.codecs()
     tasks = [
         SampleTask(
             source,
@@ -164,6 +182,9 @@ def _made(source: Source, folder: OutputFolder, options: ConvertOptions, found: 
             options.copy_images,
             options.crop,
             folder.is_resumed,
+            folder.run,
+            codecs,
+            options.engine != "local",
         )
         for chunk in chunks(found.entries, _CHUNK)
     ]
@@ -173,13 +194,43 @@ def _made(source: Source, folder: OutputFolder, options: ConvertOptions, found: 
         yield from folder.counted(results, sizes, "photos")
 
 
-def _finished(out: Path, source: Source, options: ConvertOptions, found: Found) -> ConvertReport:
-    """The report of a folder that was finished before."""
+def _complete(out: Path, source: Source, options: ConvertOptions, found: Found) -> ConvertReport:
+    """The report of a folder that was finished before. FolderError where it was converted from something else."""
+    check_output_folder(out, DATASET_JSON, OWNED, overwrite=True, inputs=source.inputs)  # for files of others
+    if (out / LOCK).exists():  # left over by a run that was killed when all else was done
+        with locked_folder(out, f"convert {source.name}"):
+            pass
     record, tally = read_dataset(out), _Tally(source.label_map)
+    root = "." if options.copy_images else files.relative_posix(source.image_root, out)
+    before = _described(record.name, record.source, record.label_map, record.image_root)
+    origin = SourceRecord(
+        name=source.name, options=_recorded_options(source, options), raw_sha256=_raw_sha256(source, found)
+    )
+    refuse_difference(out, before, _described(options.name, origin, source.label_map, root), "was made", "to keep it")
     for line in decode_lines(out / SAMPLES_JSONL, SampleLine):
         tally.add(line)
     rejected = list(decode_lines(out / REJECTED_JSONL, RejectedLine))
-    return _report(out, options, record.counts.samples, rejected, tally, found)
+    return replace(_report(out, options, record.counts.samples, rejected, tally, found), was_there=True)
+
+
+def _described(name: str, source: SourceRecord, labels: LabelMap | None, image_root: str) -> Plan:
+    """What of a finished dataset tells whether it is the one that a command would make."""
+    return {
+        "source": source.name,
+        "--name": name,
+        **source.options,
+        "label map of sha256": files.sha256_hex(msgspec.json.encode(labels)),
+        "photos in": image_root,
+        "raw files (names and sizes) of sha256": source.raw_sha256,
+    }
+
+
+def _raw_sha256(source: Source, found: Found) -> str:
+    """Of all that a source found, half pairs too."""
+    digest = hashlib.sha256(encode_lines(found.rejected))
+    for chunk in chunks(found.entries, _CHUNK):
+        digest.update(raw_sha256(source, chunk).encode())
+    return digest.hexdigest()
 
 
 def _report(
@@ -213,7 +264,7 @@ def _identity(source: Source, options: ConvertOptions) -> Plan:
         **_recorded_options(source, options),
         "label map of sha256": files.sha256_hex(msgspec.json.encode(source.label_map)),
         "segdata": __version__,
-        "OpenCV": images.encoder_version(),
+        "codecs": images.codecs(),
     }
 
 
@@ -264,11 +315,13 @@ class _Tally:
             self._crops.add(window)
 
 
-def _write_samples(folder: OutputFolder, made: Iterator[Samples], tally: _Tally, options: ConvertOptions) -> FileRecord:
+def _write_samples(
+    folder: OutputFolder, made: Iterator[MadeSamples], tally: _Tally, options: ConvertOptions
+) -> FileRecord:
     """samples.jsonl; of a folder that an earlier run began, what no line names any more is removed."""
     digest, count, named = hashlib.sha256(), 0, {SAMPLES_JSONL, REJECTED_JSONL}
     with closing(made), files.atomic_file(folder.path / SAMPLES_JSONL) as file:  # type: ignore[type-var]
-        results: Iterable[Samples] = made
+        results: Iterable[MadeSamples] = made
         if options.crop:  # photos come in the order of their ids, which is not that of their crops'
             results = _in_order_of_crops(made)
         for chunk in results:
@@ -286,10 +339,10 @@ def _write_samples(folder: OutputFolder, made: Iterator[Samples], tally: _Tally,
     return FileRecord(file=SAMPLES_JSONL, count=count, sha256=digest.hexdigest())
 
 
-def _in_order_of_crops(made: Iterable[Samples]) -> list[Samples]:
+def _in_order_of_crops(made: Iterable[MadeSamples]) -> list[MadeSamples]:
     found = list(made)
     lines = sorted((line for chunk in found for line in chunk.lines), key=lambda line: line.id)
-    return [Samples(raw_states=[], lines=lines, rejected=[line for chunk in found for line in chunk.rejected])]
+    return [MadeSamples(raw_states=[], lines=lines, rejected=[line for chunk in found for line in chunk.rejected])]
 
 
 def _write_rejected(folder: OutputFolder, rejected: list[RejectedLine]) -> None:
@@ -303,10 +356,11 @@ def _record(
     samples: FileRecord,
     rejected: list[RejectedLine],
     tally: _Tally,
+    raw: str,
 ) -> DatasetRecord:
     return DatasetRecord(
         name=options.name,
-        source=SourceRecord(name=source.name, options=_recorded_options(source, options)),
+        source=SourceRecord(name=source.name, options=_recorded_options(source, options), raw_sha256=raw),
         label_map=source.label_map,
         image_root="." if options.copy_images else files.relative_posix(source.image_root, out),
         counts=DatasetCounts(samples=samples.count, rejected=_by_reason(rejected), class_pixels=tally.class_pixels),

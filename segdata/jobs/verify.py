@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segdata import sample_files, shards, splits
-from segdata.checks import Fault, SamplesTask, ShardTask, check_samples, check_shard
+from segdata.checks import (
+    Fault,
+    SamplesTask,
+    ShardFound,
+    ShardTask,
+    absence,
+    check_index,
+    check_samples,
+    check_shard,
+    fingerprint,
+)
 from segdata.errors import OptionError, RecordError, SegdataError
 from segdata.formats import files, tfds
 from segdata.formats.folders import LOCK, MARKER, files_below
@@ -35,6 +45,7 @@ from segdata.sample_files import Places
 from segdata.splits import SplitKey
 
 _CHUNK = 32
+_MOST_OF_A_FILE = 20  # faults
 _HARMLESS = (MARKER, LOCK)
 _KINDS = {DATASET_JSON: "dataset", MANIFEST_JSON: "manifest", INDEX_JSON: "shards"}
 
@@ -52,7 +63,8 @@ class VerifyReport:
 def verify(path: Path, jobs: int | None = None) -> VerifyReport:
     """Check a folder against its own JSON, and every picture in it by a strict decode.
 
-    Reports every fault. Raises FolderError only where the folder has no JSON of segdata's.
+    Reports every fault; of one file at most 20, and how many more. Raises FolderError only where the folder has no JSON
+    of segdata's.
     """
     kind = kind_of(path)
     check: dict[str, Callable[[Path, int | None], tuple[int, list[Fault]]]] = {
@@ -65,8 +77,20 @@ def verify(path: Path, jobs: int | None = None) -> VerifyReport:
     try:
         checked, faults = check[kind](path, jobs)
     except RecordError as error:  # its JSON itself: nothing in the folder can be trusted
-        checked, faults = 0, [Fault(file=kind, what=str(error))]
-    return VerifyReport(path, _KINDS[kind], checked, faults)
+        checked, faults = 0, [Fault(file=kind, what=str(error).removeprefix(f"{path / kind}: "))]
+    return VerifyReport(path, _KINDS[kind], checked, list(_bounded(faults)))
+
+
+def _bounded(faults: Sequence[Fault]) -> Iterator[Fault]:
+    """The first faults of each file, then how many more it has."""
+    counts = Counter[str]()
+    for fault in faults:
+        counts[fault.file] += 1
+        if counts[fault.file] <= _MOST_OF_A_FILE:
+            yield fault
+    for file, count in counts.items():
+        if count > _MOST_OF_A_FILE:
+            yield Fault(file=file, what=f"has {count - _MOST_OF_A_FILE} more faults, which are not listed")
 
 
 # ---- files
@@ -76,7 +100,11 @@ def verify(path: Path, jobs: int | None = None) -> VerifyReport:
 def _extra_files(folder: Path, known: Iterable[str]) -> Iterator[Fault]:
     expected = {*known, *_HARMLESS}
     for name in files_below(folder):
-        if name not in expected:
+        if files.whole_name(name) in expected:
+            yield Fault(
+                file=name, what="is left from a command that was killed, expected nothing else there. Remove it."
+            )
+        elif name not in expected:
             yield Fault(
                 file=files.printable(name), what="is not of this folder, expected nothing else there. Move it away."
             )
@@ -85,7 +113,7 @@ def _extra_files(folder: Path, known: Iterable[str]) -> Iterator[Fault]:
 def _check_file(folder: Path, recorded: FileRecord, where: str) -> Iterator[Fault]:
     path = folder / recorded.file
     if not is_inside(recorded.file) or not path.is_file():
-        yield Fault(file=recorded.file, what=f"is missing, expected since {where} names it")
+        yield Fault(file=recorded.file, what=f"{absence(path)}, expected since {where} names it")
         return
     found = files.sha256_file(path)
     if found != recorded.sha256:
@@ -195,24 +223,29 @@ def _check_sides(lines: dict[str, list[SampleLine]], record: ManifestRecord) -> 
 
 def _verify_shards(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
     index = read_index(folder)
+    faults = list(check_index(index))
+    if faults:
+        return 0, faults
     tasks = [ShardTask(folder, shard, index) for shard in index.shards]
     found = list(run_tasks(check_shard, tasks, Workers(jobs), "verify", [shard.records for shard in index.shards]))
-    faults = list(_check_sidecars(folder, index))
+    faults += _check_sidecars(folder, index)
+    if not (folder / shards.OFFSETS).is_dir():
+        what = absence(folder / shards.OFFSETS)
+        faults.append(Fault(file=shards.OFFSETS, what=what, expected="a folder. Run `segdata rebuild`"))
     faults += _extra_shards(folder, index)
+    faults += _check_places(index, found)
     faults += [fault for result in found for fault in result.faults]
-    faults += _check_places(index, [result.sha256 for result in found])
-    order = list(_check_order(index, [result.ids for result in found]))
-    faults += order
+    faults += _check_order(index, found)
     if not faults:
-        faults += _check_manifest_ids(folder, index, [result.ids for result in found])
-    return sum(len(result.ids) for result in found), faults
+        faults += _check_manifest(folder, index, found)
+    return sum(sample is not None for result in found for sample in result.ids), faults
 
 
 def _check_sidecars(folder: Path, index: IndexRecord) -> Iterator[Fault]:
     for name, expected in tfds.sidecar_files(index).items():
         path = folder / name
         if not path.is_file():
-            yield Fault(file=name, what="is missing", expected="since it follows from index.json")
+            yield Fault(file=name, what=absence(path), expected="what follows from index.json")
         elif path.read_bytes() != expected:
             yield Fault(file=name, what="changed", expected="what follows from index.json")
 
@@ -233,44 +266,76 @@ def _extra_shards(folder: Path, index: IndexRecord) -> Iterator[Fault]:
         yield fault
 
 
-def _check_places(index: IndexRecord, digests: Sequence[str]) -> Iterator[Fault]:
+def _check_places(index: IndexRecord, found: Sequence[ShardFound]) -> Iterator[Fault]:
     """Shards that hold the bytes of another one: swapped, or copied over."""
     by_digest = {shard.sha256: shard.file for shard in index.shards}
-    for shard, digest in zip(index.shards, digests, strict=True):
-        if digest in by_digest and digest != shard.sha256:
-            yield Fault(file=shard.file, what=f"holds the bytes of {by_digest[digest]}", expected="its own")
+    for shard, result in zip(index.shards, found, strict=True):
+        if result.sha256 in by_digest and result.sha256 != shard.sha256:
+            yield Fault(file=shard.file, what=f"holds the bytes of {by_digest[result.sha256]}", expected="its own")
 
 
-def _check_manifest_ids(folder: Path, index: IndexRecord, ids_by_shard: Sequence[list[str]]) -> Iterator[Fault]:
-    """Each id of the manifest, where that is still there as it was, and no other."""
+def _check_order(index: IndexRecord, found: Sequence[ShardFound]) -> Iterator[Fault]:
+    """Each id once in the folder, and the records of a split in the order of their hashes.
+
+    Not asked of shards that hold another's bytes, nor the order of those that changed: more was said of them.
+    """
+    digests = {shard.sha256 for shard in index.shards}
+    seen: dict[str, str] = {}
+    last: dict[str, bytes] = {}
+    for shard, result in zip(index.shards, found, strict=True):
+        is_same = result.sha256 == shard.sha256
+        if not is_same and result.sha256 in digests:
+            continue
+        for number, sample in enumerate(result.ids):
+            if sample is None:
+                continue
+            if sample in seen:
+                where = "here" if seen[sample] == shard.file else f"in {seen[sample]}"
+                yield _fault_of(shard.file, result, number, f"stands {where} too", "each sample once")
+            seen[sample] = shard.file
+            key = splits.order_key(sample)
+            if is_same and key < last.get(shard.split, b""):
+                yield _fault_of(
+                    shard.file, result, number, "is not in its place", "records in the order of their hashes"
+                )
+            last[shard.split] = key if is_same else b""
+
+
+def _check_manifest(folder: Path, index: IndexRecord, found: Sequence[ShardFound]) -> Iterator[Fault]:
+    """Each sample of the manifest as its line says, and no other, where that is still there as it was."""
     path = folder / index.manifest.path if index.manifest.path is not None else None
     if path is None or not (path / MANIFEST_JSON).is_file():
         return
     if files.sha256_file(path / MANIFEST_JSON) != index.manifest.sha256:
         return
     record = read_manifest(path)
+    if (index.name, index.label_map) != (record.name, record.label_map):
+        yield Fault(file=INDEX_JSON, what="has another name or label map", expected=f"those of {index.manifest.path}")
     for split in dict.fromkeys([*record.splits, *(shard.split for shard in index.shards)]):
-        held = [i for shard, ids in zip(index.shards, ids_by_shard, strict=True) if shard.split == split for i in ids]
-        wanted = (
-            {line.id for line in sample_files.split_lines(path, record, split)} if split in record.splits else set()
-        )
-        for sample in sorted(wanted.symmetric_difference(held)):
-            what = "is in the manifest, and in no shard" if sample in wanted else "is in no list of the manifest"
-            yield Fault(
-                file=INDEX_JSON, sample=sample, what=f"split {split!r}: {what}", expected="each id of the manifest"
-            )
+        wanted: dict[str, bytes] = {}
+        if split in record.splits:
+            damage = [fault.what for fault in _check_file(path, record.splits[split], MANIFEST_JSON)]
+            if damage:
+                yield Fault(file=f"{index.manifest.path}/{record.splits[split].file}", what=damage[0])
+                continue
+            lines = sample_files.split_lines(path, record, split)
+            wanted = {line.id: fingerprint(line, index.geometry.size is not None) for line in lines}
+        for shard, result in zip(index.shards, found, strict=True):
+            if shard.split == split:
+                yield from _check_lines_of(shard.file, result, wanted)
+        for sample in sorted(wanted):
+            yield Fault(file=INDEX_JSON, sample=sample, what=f"is in the manifest, and in no shard of {split!r}")
 
 
-def _check_order(index: IndexRecord, ids_by_shard: list[list[str]]) -> Iterator[Fault]:
-    """Each id once in the folder, and the records of a split in the order of their hashes."""
-    seen: dict[str, str] = {}
-    last: dict[str, bytes] = {}
-    for shard, ids in zip(index.shards, ids_by_shard, strict=True):
-        for sample in ids:
-            if sample in seen:
-                yield Fault(file=shard.file, sample=sample, what=f"stands in {seen[sample]} too, expected once")
-            seen[sample] = shard.file
-            key = splits.order_key(sample)
-            if key < last.get(shard.split, b""):
-                yield Fault(file=shard.file, sample=sample, what="is not in its place: records stand by hashed id")
-            last[shard.split] = key
+def _check_lines_of(file: str, found: ShardFound, wanted: dict[str, bytes]) -> Iterator[Fault]:
+    """What of a shard is not as in the manifest; takes what was found out of ``wanted``."""
+    for number, (sample, facts) in enumerate(zip(found.ids, found.fingerprints, strict=True)):
+        line = wanted.pop(str(sample), None)
+        if line != facts:
+            what = "is not of this split" if line is None else "has another photo, mask, group or name"
+            yield _fault_of(file, found, number, what, "what the manifest says")
+
+
+def _fault_of(file: str, found: ShardFound, number: int, what: str, expected: str) -> Fault:
+    sample = files.cut(str(found.ids[number]))
+    return Fault(file=file, record=number, offset=found.starts[number], sample=sample, what=what, expected=expected)

@@ -217,8 +217,9 @@ def test_nothing_is_replaced_unasked(raw_people: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(humanparsing(raw_people), out, ONE)
     before = tree(out)
-    with pytest.raises(FolderError, match="--overwrite"):
-        convert(humanparsing(raw_people), out, ONE)
+    assert convert(humanparsing(raw_people), out, ONE).was_there
+    with pytest.raises(FolderError, match=r"was made with --name 'people', now it is 'others'.*--overwrite"):
+        convert(humanparsing(raw_people), out, ConvertOptions("others", jobs=1))
     assert tree(out) == before
     (out / "notes.txt").write_text("mine")
     with pytest.raises(FolderError, match=r"notes\.txt"):
@@ -227,6 +228,23 @@ def test_nothing_is_replaced_unasked(raw_people: Path, tmp_path: Path) -> None:
     (out / "notes.txt").unlink()
     convert(humanparsing(raw_people), out, ConvertOptions("people", jobs=1, overwrite=True))
     assert tree(out) == before
+
+
+@pytest.mark.parametrize("what", ["a new pair", "a label of another size"])
+def test_a_finished_dataset_of_other_raw_files_is_not_taken_for_theirs(
+    raw_people: Path, tmp_path: Path, what: str
+) -> None:
+    root = Path(shutil.copytree(raw_people, tmp_path / "raw"))
+    convert(humanparsing(root), tmp_path / "out", ONE)
+    assert convert(humanparsing(root), tmp_path / "out", ONE).was_there
+    labels, photos = root / "SegmentationClassAug", root / "JPEGImages"
+    if what == "a new pair":
+        shutil.copy(labels / "person_001.png", labels / "new.png")
+        shutil.copy(photos / "person_001.jpg", photos / "new.jpg")
+    else:
+        Image.fromarray(np.zeros_like(np.array(Image.open(labels / "person_001.png")))).save(labels / "person_001.png")
+    with pytest.raises(FolderError, match=r"was made with raw files \(names and sizes\) of sha256"):
+        convert(humanparsing(root), tmp_path / "out", ONE)
 
 
 def test_a_wrong_option_costs_nothing(raw_people: Path, tmp_path: Path) -> None:
