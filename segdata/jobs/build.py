@@ -154,7 +154,7 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     ) as folder:
         if folder.is_whole:  # stopped when only tidying up was left
             folder.tidy()
-            return _complete(out, planned.identity)
+            return _report_of(out, planned.identity)
         (out / shards.OFFSETS).mkdir(exist_ok=True)
         tasks = [replace(task, reuse=folder.is_resumed, run=folder.run) for task in planned.tasks]
         sizes = [len(task.offsets) for task in tasks]
@@ -191,6 +191,11 @@ def _complete(out: Path, identity: Plan) -> BuildReport:
     if (out / LOCK).exists():  # left over by a run that was killed when all else was done
         with locked_folder(out, "build-tfrecords"):
             pass
+    return _report_of(out, identity)
+
+
+def _report_of(out: Path, identity: Plan) -> BuildReport:
+    """The same, once it is known that only files of ours are there, and that nobody else is writing."""
     index = read_index(out)
     same = {key: value for key, value in identity.items() if key in _identity_of(index)}
     refuse_difference(out, _identity_of(index), same, "was built", "to keep it")

@@ -148,7 +148,7 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
     ) as folder:
         if folder.is_whole:  # stopped when only tidying up was left
             folder.tidy()
-            return _complete(out, source, options, found)
+            return _report_of(out, source, options, found)
         for name in ("masks", "mattes", "images", PARTS):
             (out / name).mkdir(exist_ok=True)
         tally = _Tally(source.label_map)
@@ -200,6 +200,11 @@ def _complete(out: Path, source: Source, options: ConvertOptions, found: Found) 
     if (out / LOCK).exists():  # left over by a run that was killed when all else was done
         with locked_folder(out, f"convert {source.name}"):
             pass
+    return _report_of(out, source, options, found)
+
+
+def _report_of(out: Path, source: Source, options: ConvertOptions, found: Found) -> ConvertReport:
+    """The same, once it is known that only files of ours are there, and that nobody else is writing."""
     record, tally = read_dataset(out), _Tally(source.label_map)
     root = "." if options.copy_images else files.relative_posix(source.image_root, out)
     before = _described(record.name, record.source, record.label_map, record.image_root)

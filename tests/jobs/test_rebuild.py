@@ -24,7 +24,16 @@ from segdata.jobs.rebuild import rebuild
 from segdata.jobs.split import split
 from segdata.jobs.verify import verify
 from segdata.labels import label_map
-from segdata.records import Geometry, IndexRecord, OffsetsRecord, SplitOptions, read_index, read_record_file, seal
+from segdata.records import (
+    Geometry,
+    IndexRecord,
+    OffsetsRecord,
+    ShardRecord,
+    SplitOptions,
+    read_index,
+    read_record_file,
+    seal,
+)
 from segdata.shards import offsets_name
 from segdata.sources.pairs import Pairs
 from tests.folders import Made, lines, segdata, small_pairs, tree
@@ -203,15 +212,20 @@ def first(**changes: Any) -> Callable[[IndexRecord], IndexRecord]:
     return lambda index: replace(index, shards=[replace(index.shards[0], **changes), *index.shards[1:]])
 
 
+def outside(shard: ShardRecord) -> ShardRecord:
+    return replace(shard, file=shard.file.replace("people", "../x"))
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
         (first(file="../x"), r"names '\.\./x'"),
+        (lambda index: replace(index, name="../x", shards=[outside(one) for one in index.shards]), r"names '\.\./x"),
         (first(sha256="0" * 64), "would get sha256"),
         (first(split="test"), "of split 'test'"),
         (lambda index: replace(index, geometry=Geometry(size=(5, 5), fit="x")), "--fit 'x'"),
     ],
-    ids=["a name outside the folder", "another sha256", "another split", "an unknown fit"],
+    ids=["a name outside the folder", "names outside the folder", "another sha256", "another split", "an unknown fit"],
 )
 def test_an_index_that_was_sealed_anew_overwrites_nothing(
     folder: Path, change: Callable[[IndexRecord], IndexRecord], what: str

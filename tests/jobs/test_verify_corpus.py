@@ -231,6 +231,11 @@ def test_damage_is_found_and_named(folder: Path, case: str) -> None:
     assert all(len(fault.what) < 400 for fault in found)
 
 
+def test_a_whole_record_behind_one_that_lost_a_byte_is_not_told_as_lost(folder: Path) -> None:
+    records(lambda f: [f[0][:99], f[0][100:], *f[1:]])(folder)
+    assert [fault.record for fault in faults(folder)] == [None, 0, 1]  # its size, the record, and what its length says
+
+
 @pytest.mark.parametrize(
     "change",
     [
