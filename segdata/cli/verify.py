@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,8 @@ from segdata.cli import options, output
 
 if TYPE_CHECKING:
     from segdata.checks import Fault
+
+_SHOWN_OF_A_FILE = 20
 
 
 def verify(
@@ -26,9 +30,21 @@ def verify(
 
     report = job.verify(path, jobs)
     end = f"{report.checked} samples checked, {len(report.faults)} faults"
-    output.show(report, [*map(_line, report.faults), f"{path}: {report.kind}, {end}"], json)
+    output.show(report, [*_lines(report.faults), f"{path}: {report.kind}, {end}"], json)
     if report.faults:
         raise typer.Exit(1)
+
+
+def _lines(faults: Sequence[Fault]) -> Iterator[str]:
+    """The first faults of each file, and how many more it has; --json has them all."""
+    counts = Counter[str]()
+    for fault in faults:
+        counts[fault.file] += 1
+        if counts[fault.file] <= _SHOWN_OF_A_FILE:
+            yield _line(fault)
+    for file, count in counts.items():
+        if count > _SHOWN_OF_A_FILE:
+            yield f"{file}: and {count - _SHOWN_OF_A_FILE} more faults; --json lists them"
 
 
 def _line(fault: Fault) -> str:

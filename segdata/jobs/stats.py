@@ -135,8 +135,7 @@ def alpha_histogram(matte: np.ndarray) -> np.ndarray:
     return np.histogram(matte, bins=ALPHA_BINS, range=(0, 1))[0].astype(np.int64)
 
 
-# ---- shards
-# ------------------------------------------------------------------------------------------------------------
+# ---- shards ----------------------------------------------------------------------------------------------------------
 
 
 def _of_shards(folder: Path, index: IndexRecord, jobs: int | None) -> dict[str, SplitStats]:

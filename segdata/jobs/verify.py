@@ -45,7 +45,6 @@ from segdata.sample_files import Places
 from segdata.splits import SplitKey
 
 _CHUNK = 32
-_MOST_OF_A_FILE = 20  # faults
 _HARMLESS = (MARKER, LOCK)
 _KINDS = {DATASET_JSON: "dataset", MANIFEST_JSON: "manifest", INDEX_JSON: "shards"}
 
@@ -63,8 +62,7 @@ class VerifyReport:
 def verify(path: Path, jobs: int | None = None) -> VerifyReport:
     """Check a folder against its own JSON, and every picture in it by a strict decode.
 
-    Reports every fault; of one file at most 20, and how many more. Raises FolderError only where the folder has no JSON
-    of segdata's.
+    Reports every fault. Raises FolderError only where the folder has no JSON of segdata's.
     """
     kind = kind_of(path)
     check: dict[str, Callable[[Path, int | None], tuple[int, list[Fault]]]] = {
@@ -78,23 +76,10 @@ def verify(path: Path, jobs: int | None = None) -> VerifyReport:
         checked, faults = check[kind](path, jobs)
     except RecordError as error:  # its JSON itself: nothing in the folder can be trusted
         checked, faults = 0, [Fault(file=kind, what=str(error).removeprefix(f"{path / kind}: "))]
-    return VerifyReport(path, _KINDS[kind], checked, list(_bounded(faults)))
+    return VerifyReport(path, _KINDS[kind], checked, faults)
 
 
-def _bounded(faults: Sequence[Fault]) -> Iterator[Fault]:
-    """The first faults of each file, then how many more it has."""
-    counts = Counter[str]()
-    for fault in faults:
-        counts[fault.file] += 1
-        if counts[fault.file] <= _MOST_OF_A_FILE:
-            yield fault
-    for file, count in counts.items():
-        if count > _MOST_OF_A_FILE:
-            yield Fault(file=file, what=f"has {count - _MOST_OF_A_FILE} more faults, which are not listed")
-
-
-# ---- files
-# -------------------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def _extra_files(folder: Path, known: Iterable[str]) -> Iterator[Fault]:
@@ -124,8 +109,7 @@ def _check_file(folder: Path, recorded: FileRecord, where: str) -> Iterator[Faul
         yield Fault(file=recorded.file, what=f"has {lines} lines, expected {recorded.count}")
 
 
-# ---- prepared datasets
-# -------------------------------------------------------------------------------------------------
+# ---- prepared datasets -----------------------------------------------------------------------------------------------
 
 
 def _verify_dataset(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
@@ -173,8 +157,7 @@ def _check_samples(
         yield from found
 
 
-# ---- manifests
-# ---------------------------------------------------------------------------------------------------------
+# ---- manifests -------------------------------------------------------------------------------------------------------
 
 
 def _verify_manifest(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
@@ -217,8 +200,7 @@ def _check_sides(lines: dict[str, list[SampleLine]], record: ManifestRecord) -> 
             yield Fault(file=MANIFEST_JSON, what=f"one group or one photo in several splits: {', '.join(group)}")
 
 
-# ---- shards
-# ------------------------------------------------------------------------------------------------------------
+# ---- shards ----------------------------------------------------------------------------------------------------------
 
 
 def _verify_shards(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:

@@ -74,6 +74,7 @@ class Chain:
 
 
 JOBS = ["build", "build to a size", "convert", "convert with copies", "convert to crops"]
+STEPPED = ["build", "convert with copies", "convert to crops"]  # they take every step that the others do
 
 
 def made_path(root: Path, count: int) -> Chain:
@@ -212,7 +213,7 @@ def ending(path: Chain, job: str, out: Path, call: str, fails: _Failing) -> Base
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace", "mkdir"])
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", STEPPED)
 def test_a_disk_that_is_full_at_any_step_leaves_no_whole_folder_and_the_same_command_goes_on(
     kept_path: Chain, expected: Callable[[str], dict[str, str]], job: str, call: str
 ) -> None:
@@ -228,7 +229,7 @@ def test_a_disk_that_is_full_at_any_step_leaves_no_whole_folder_and_the_same_com
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace", "mkdir", "unlink", "rmdir", "sync"])
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", STEPPED)
 def test_ctrl_c_at_any_step_leaves_no_whole_folder_and_the_same_command_goes_on(
     kept_path: Chain, expected: Callable[[str], dict[str, str]], job: str, call: str
 ) -> None:
@@ -493,15 +494,16 @@ def test_a_run_that_was_killed_before_tidying_up_is_done(
     report = kept_path.run(job, out)
     if isinstance(report, BuildReport):
         assert report.reused == sum(report.shards.values()) == 4
-    assert replace(report, out=out, **reused_none(report)) == replace(fresh(kept_path, job), out=out)
+    assert as_made_now(report, out) == replace(fresh(kept_path, job), out=out)
     after = state(out)
     assert {name: before[name] for name in after} == after
     assert tree(out) == expected(job)
     assert not (out / PARTS).exists()
 
 
-def reused_none(report: object) -> dict[str, int]:
-    return {"reused": 0} if isinstance(report, BuildReport) else {}
+def as_made_now(report: Any, out: Path) -> Any:
+    """A report without what tells that an earlier run did a part of it."""
+    return replace(report, out=out, **({"reused": 0} if isinstance(report, BuildReport) else {"was_there": False}))
 
 
 @pytest.mark.parametrize("job", ["build", "convert"])
@@ -667,6 +669,18 @@ def test_the_same_build_of_a_finished_folder_touches_nothing(kept_path: Chain) -
     done = segdata("build-tfrecords", kept_path.manifest, "--out", out, "--shards", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "all shards were there already" in done.stdout
+    assert state(out) == before
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job.startswith("convert")])
+def test_the_same_conversion_to_a_finished_folder_touches_nothing(kept_path: Chain, job: str) -> None:
+    out = kept_path.new()
+    first = kept_path.run(job, out)
+    before = state(out)
+    second = kept_path.run(job, out)
+    assert isinstance(second, ConvertReport)
+    assert second.was_there
+    assert as_made_now(second, out) == first
     assert state(out) == before
 
 
