@@ -218,7 +218,7 @@ def _verify_shards(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
     faults += _check_places(index, found)
     faults += [fault for result in found for fault in result.faults]
     faults += _check_order(index, found)
-    if not faults:
+    if not any(result.faults for result in found):  # what is damaged is not the manifest's
         faults += _check_manifest(folder, index, found)
     return sum(sample is not None for result in found for sample in result.ids), faults
 
