@@ -115,6 +115,13 @@ def is_finished(path: Path, record_name: str) -> bool:
     return (path / record_name).is_file() and _is_ours(path / record_name) and not _is_unfinished(path, record_name)
 
 
+def adopt(path: Path, owned: str, plan: Plan) -> None:
+    """Make a folder that lost its JSON one in the making, so that what is in it is gone on with; where all is ours."""
+    pattern = re.compile(owned)
+    if all(_own(name, "", pattern) for name in files_below(path)):
+        _write_marker(path, _Marker(plan=dict(plan)))
+
+
 @contextmanager
 def output_folder(
     path: Path,

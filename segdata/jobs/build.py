@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from segdata import __version__, sample_files, shard_making, shards
-from segdata.errors import FolderError, JobFailed, OptionError
+from segdata.errors import FolderError, JobFailed, OptionError, RecordError
 from segdata.formats import files, images, tfds, tfrecord
 from segdata.formats.folders import (
     LOCK,
+    MARKER,
     Plan,
+    adopt,
     check_output_folder,
     files_below,
     is_finished,
@@ -33,11 +35,13 @@ from segdata.records import (
     IndexRecord,
     ManifestRecord,
     ManifestReference,
+    OffsetsRecord,
     SampleLine,
     ShardRecord,
     decode_lines,
     read_index,
     read_manifest,
+    read_record_file,
     seal,
 )
 from segdata.shard_making import Made, RecordOrder, ShardTask, make_shard
@@ -143,6 +147,8 @@ def build(manifest: Path, out: Path, options: BuildOptions) -> BuildReport:
     planned = _planned(manifest, out, options)
     if is_finished(out, INDEX_JSON) and not options.overwrite:
         return _complete(out, planned.identity)
+    if not (out / INDEX_JSON).exists() and _is_of(out, planned):
+        adopt(out, OWNED, planned.identity)
     check_output_folder(out, INDEX_JSON, OWNED, options.overwrite, [manifest], planned.identity)
     no_room = _no_room(out, planned.total_bytes)
     if no_room:
@@ -202,6 +208,17 @@ def _report_of(out: Path, identity: Plan) -> BuildReport:
     shards.check_shard_sizes(out, index)
     report = _report(out, [(shard.split, shard.records, shard.bytes) for shard in index.shards])
     return replace(report, reused=len(index.shards))
+
+
+def _is_of(out: Path, planned: _Planned) -> bool:
+    """Whether a folder without marker or index.json, which somebody removed, holds shards of this very build."""
+    if (out / MARKER).exists():
+        return False
+    for task in planned.tasks:
+        with suppress(OSError, RecordError):
+            found = read_record_file(out / shards.offsets_name(task.file), OffsetsRecord)
+            return (found.made_from, found.shard.file) == (task.made_from, task.file)
+    return False
 
 
 def _identity(manifest: Path, options: BuildOptions) -> Plan:

@@ -14,7 +14,7 @@ from segdata import sample_files, shard_making, shards
 from segdata.checks import check_index
 from segdata.errors import FolderError, RecordError, Stopped
 from segdata.formats import files, tfds, tfrecord
-from segdata.formats.folders import files_below, locked_folder
+from segdata.formats.folders import files_below, locked_folder, refuse_busy
 from segdata.parallel import Workers, run_tasks
 from segdata.records import (
     MANIFEST_JSON,
@@ -52,6 +52,7 @@ def rebuild(folder: Path, manifest: Path | None = None, jobs: int | None = None)
     damaged; FolderError where the manifest is not the one the shards were built from; JobFailed where a source file
     changed, or the bytes would be others; Stopped where Ctrl-C ends it.
     """
+    refuse_busy(folder)
     index = read_index(folder)
     for fault in check_index(index):
         raise RecordError(f"{folder / fault.file}: {fault.what}, expected {fault.expected}. Build the folder again.")

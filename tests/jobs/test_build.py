@@ -140,6 +140,22 @@ def test_a_file_that_changed_since_convert_is_named_and_fails(made: Made, tmp_pa
     assert not (tmp_path / "s" / "index.json").exists()
 
 
+def test_shards_whose_index_was_removed_are_kept(kept: Made, tmp_path: Path) -> None:
+    options = BuildOptions(jobs=1, shards=2)
+    build(kept.manifest, tmp_path / "s", options)
+    before = tree(tmp_path / "s")
+    (tmp_path / "s" / "index.json").unlink()
+    with pytest.raises(FolderError, match="which segdata did not make"):
+        build(kept.manifest, tmp_path / "s", BuildOptions(Geometry(size=(8, 8), fit="stretch"), jobs=1, shards=2))
+    assert build(kept.manifest, tmp_path / "s", options).reused == 6
+    assert tree(tmp_path / "s") == before
+    (tmp_path / "s" / "index.json").unlink()
+    (tmp_path / "s" / "mine.txt").write_text("precious")
+    with pytest.raises(FolderError, match="which segdata did not make"):
+        build(kept.manifest, tmp_path / "s", options)
+    assert (tmp_path / "s" / "mine.txt").read_text() == "precious"
+
+
 def test_a_dataset_made_again_needs_a_new_split(made: Made, tmp_path: Path) -> None:
     path = made.dataset / "dataset.json"
     shutil.rmtree(made.dataset)
