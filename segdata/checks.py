@@ -196,10 +196,14 @@ def check_shard(task: ShardTask) -> ShardFound:
     if not is_inside(shard.file) or not path.is_file():
         found.faults.append(Fault(file=shard.file, what=absence(path), expected=f"{shard.records} records"))
         return found
-    with path.open("rb") as file:
-        reader = _Reader(task, file, path.stat().st_size, found)
-        reader.read()
-        found.faults = [*_check_whole(task, reader), *found.faults, *_check_offsets(task, reader)]
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(task, file, path.stat().st_size, found)
+            reader.read()
+            found.faults = [*_check_whole(task, reader), *found.faults, *_check_offsets(task, reader)]
+    except OSError as error:  # a bad sector, say: the other shards are read all the same
+        what = f"cannot be read to its end ({error.strerror or error})"
+        found.faults.append(Fault(file=shard.file, what=what, expected=f"{shard.bytes} bytes"))
     return found
 
 

@@ -94,7 +94,10 @@ def _mend_offsets(look: _Look) -> bool | None:
     """Whether the offsets of a shard had to be written again; None where the shard itself is not as recorded."""
     shard = look.shard
     path, name = look.folder / shard.file, look.folder / shards.offsets_name(shard.file)
-    if not path.is_file() or path.stat().st_size != shard.bytes or files.sha256_file(path) != shard.sha256:
+    try:
+        if not path.is_file() or path.stat().st_size != shard.bytes or files.sha256_file(path) != shard.sha256:
+            return None
+    except OSError:  # a disk that cannot read it back
         return None
     starts, crcs = list[int](), list[int]()
     with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -503,3 +504,21 @@ def test_text_and_json_give_file_record_offset_found_and_expected(folder: Path) 
     assert (fault["file"], fault["record"], fault["offset"], fault["sample"]) == (SHARD, 1, start, None)
     assert fault["what"]
     assert fault["expected"]
+
+
+def test_a_disk_that_cannot_read_a_shard_is_a_fault_of_it_and_the_rest_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def fail(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == SHARD:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail)
+    other = folder / "people-test.tfrecord-00000-of-00002"
+    other.write_bytes(other.read_bytes()[:-1])
+    found = verify(folder, jobs=1).faults
+    assert {fault.file for fault in found} >= {SHARD, other.name}
+    assert any(fault.what == "cannot be read to its end (Input/output error)" for fault in found)
