@@ -129,7 +129,7 @@ def _check_ids(mask: images.Pixels, labels: LabelMap) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ShardTask:
+class ShardCheck:
     """One shard of a folder."""
 
     folder: Path
@@ -184,7 +184,7 @@ def _named(file: str, split: str, records: int) -> str:
     return f"{files.cut(file)!r} of split {files.cut(split)!r} with {records} records"
 
 
-def check_shard(task: ShardTask) -> ShardFound:
+def check_shard(task: ShardCheck) -> ShardFound:
     """Read a shard once, from its first byte to its last: frames, checksums, every record's features and pictures.
 
     No length is trusted before it was compared with the file's size. Where frames are damaged, what is behind them is
@@ -215,7 +215,7 @@ def absence(path: Path) -> str:
 class _Reader:
     """One walk through a shard's bytes: adds ids and faults to ``found``, and keeps where records were."""
 
-    def __init__(self, task: ShardTask, file: BinaryIO, size: int, found: ShardFound) -> None:
+    def __init__(self, task: ShardCheck, file: BinaryIO, size: int, found: ShardFound) -> None:
         self.task, self.file, self.size, self.found = task, file, size, found
         self.digest = hashlib.sha256()
         self.starts = found.starts
@@ -287,7 +287,7 @@ class _Reader:
         )
 
 
-def _check_whole(task: ShardTask, reader: _Reader) -> Iterator[Fault]:
+def _check_whole(task: ShardCheck, reader: _Reader) -> Iterator[Fault]:
     """What is wrong with a shard as a whole."""
     shard = task.shard
     if reader.size != shard.bytes:
@@ -300,7 +300,7 @@ def _check_whole(task: ShardTask, reader: _Reader) -> Iterator[Fault]:
         yield Fault(file=shard.file, what="is compressed with gzip", expected="a plain TFRecord file")
 
 
-def _check_offsets(task: ShardTask, reader: _Reader) -> Iterator[Fault]:
+def _check_offsets(task: ShardCheck, reader: _Reader) -> Iterator[Fault]:
     """What is wrong with the file of a shard's offsets, and what that says of a shard that changed."""
     shard, name = task.shard, shards.offsets_name(task.shard.file)
     path = task.folder / name

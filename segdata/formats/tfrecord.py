@@ -28,8 +28,7 @@ _MASK_DELTA = 0xA282EAD8
 
 def masked_crc(data: bytes) -> int:
     """CRC-32C, rotated right by 15 bits and offset, so that a CRC of data that holds CRCs stays strong."""
-    crc: int = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+    return _masked(google_crc32c.value(data))
 
 
 def frame(payload: bytes) -> bytes:

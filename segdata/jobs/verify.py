@@ -11,8 +11,8 @@ from segdata import sample_files, shards, splits
 from segdata.checks import (
     Fault,
     SamplesTask,
+    ShardCheck,
     ShardFound,
-    ShardTask,
     absence,
     check_index,
     check_samples,
@@ -42,6 +42,7 @@ from segdata.records import (
     read_manifest,
 )
 from segdata.sample_files import Places
+from segdata.sample_making import own_files
 from segdata.splits import SplitKey
 
 _CHUNK = 32
@@ -120,16 +121,9 @@ def _verify_dataset(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
     lines = list(sample_files.sample_lines(folder))
     faults += _check_lines(lines, record, folder)
     faults += _check_samples(lines, sample_files.place_of(folder, record), record.label_map, jobs)
-    own = [path for line in lines for path in _own_files(line, record.image_root)]
+    own = [path for line in lines for path in own_files(line, record.image_root == ".")]
     faults += _extra_files(folder, [DATASET_JSON, record.samples.file, record.rejected.file, *own])
     return len(lines), faults
-
-
-def _own_files(line: SampleLine, image_root: str) -> Iterator[str]:
-    """The files of a sample line that lie in the dataset's own folder."""
-    if line.image_root == "." or image_root == ".":
-        yield line.image
-    yield from (path for path in (line.mask, line.matte) if path is not None)
 
 
 def _check_lines(lines: list[SampleLine], record: DatasetRecord, folder: Path) -> Iterator[Fault]:
@@ -208,7 +202,7 @@ def _verify_shards(folder: Path, jobs: int | None) -> tuple[int, list[Fault]]:
     faults = list(check_index(index))
     if faults:
         return 0, faults
-    tasks = [ShardTask(folder, shard, index) for shard in index.shards]
+    tasks = [ShardCheck(folder, shard, index) for shard in index.shards]
     found = list(run_tasks(check_shard, tasks, Workers(jobs), "verify", [shard.records for shard in index.shards]))
     faults += _check_sidecars(folder, index)
     if not (folder / shards.OFFSETS).is_dir():
