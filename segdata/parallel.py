@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import logging
@@ -215,7 +216,7 @@ def _on_dask(function: Callable[[_Task], _Result], tasks: Sequence[_Task], worke
         raise JobFailed(
             f"--address {workers.address}: no Dask scheduler answers there. Start one, or mend it."
         ) from error
-    with _quiet("distributed.client", "distributed.core"), client, client.as_current():
+    with _quiet("asyncio", "distributed.client", "distributed.core"), client, client.as_current():
         try:
             client.wait_for_workers(1, timeout=_CONNECT_S)
         except TimeoutError as error:
@@ -241,6 +242,7 @@ def _quiet(*loggers: str) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # asyncio tells of tasks that nobody waited for when they go
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
