@@ -27,7 +27,7 @@ def build_tfrecords(
     shard_mb: Annotated[
         int | None,
         typer.Option(
-            "--shard-mb", help="About this many MB per shard. [at most 128, and 8 shards as soon as they have 16]"
+            "--shard-mb", help="About this many MB per shard. Left out: at most 128, up to 8 shards of 16 or more."
         ),
     ] = None,
     shards: Annotated[int | None, typer.Option("--shards", help="Or this many shards per split.")] = None,

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _Planned = tuple["Source", dict[str, Any]]  # and how its options change ConvertOptions
 
-app = typer.Typer(help="Turn a raw dataset into a prepared one: exact masks, checked photos.", no_args_is_help=True)
+app = typer.Typer(
+    help="Turn a raw dataset into a prepared one: exact masks, checked photos. Stopped, the same command goes on.",
+    no_args_is_help=True,
+)
 
 Unmapped = Annotated[
     Literal["reject", "ignore"],
