@@ -127,7 +127,7 @@ def _in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], 
         for result in results:  # noqa: UP028 - "yield from" would close joblib's generator before its warnings are caught
             yield result
     except BaseException as error:
-        with _interrupts_held():
+        with _interrupts_held(), _lokys_threads_quiet():
             _close(results)
             get_reusable_executor().shutdown(wait=True, kill_workers=True)  # or it warns of leaks at the end
         if not isinstance(error, TerminatedWorkerError):
@@ -169,6 +169,22 @@ def _interrupts_held() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _lokys_threads_quiet() -> Iterator[None]:
+    """Keep a traceback of loky's manager off the terminal: it may stumble over a worker that is just being ended."""
+    before = threading.excepthook
+
+    def told(what: threading.ExceptHookArgs) -> None:
+        if what.thread is None or not what.thread.name.startswith("ExecutorManager"):
+            before(what)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

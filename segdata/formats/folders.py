@@ -60,6 +60,7 @@ class OutputFolder:
     def counted(self, results: Iterable[_Result], sizes: Sequence[int], what: str) -> Iterator[_Result]:
         """``results`` as they come, counted, for the message of a run that is stopped: ``12 of 40 shards are done``."""
         done, total = 0, sum(sizes)
+        self.done = f"0 of {total} {what} are done"
         for size, result in zip(sizes, results, strict=True):
             done += size
             self.done = f"{done} of {total} {what} are done"
@@ -113,6 +114,19 @@ def check_output_folder(
 def is_finished(path: Path, record_name: str) -> bool:
     """Whether a folder of that kind is whole, with nothing left to do."""
     return (path / record_name).is_file() and _is_ours(path / record_name) and not _is_unfinished(path, record_name)
+
+
+def check_finished(
+    path: Path, record_name: str, owned: str, inputs: Sequence[Path] = (), command: str = "a command"
+) -> None:
+    """FolderError where a finished folder holds files of others, or another command is writing there.
+
+    A lock that a run left, which was killed when all else was done, is taken away.
+    """
+    check_output_folder(path, record_name, owned, overwrite=True, inputs=inputs)
+    if (path / LOCK).exists():
+        with locked_folder(path, command):
+            pass
 
 
 def adopt(path: Path, owned: str, plan: Plan) -> None:

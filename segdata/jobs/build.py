@@ -14,14 +14,13 @@ from segdata import __version__, sample_files, shard_making, shards
 from segdata.errors import FolderError, JobFailed, OptionError, RecordError
 from segdata.formats import files, images, tfds, tfrecord
 from segdata.formats.folders import (
-    LOCK,
     MARKER,
     Plan,
     adopt,
+    check_finished,
     check_output_folder,
     files_below,
     is_finished,
-    locked_folder,
     output_folder,
     refuse_busy,
     refuse_difference,
@@ -193,10 +192,7 @@ def _report(out: Path, found: Sequence[tuple[str, int, int]]) -> BuildReport:
 
 def _complete(out: Path, identity: Plan) -> BuildReport:
     """The report of a folder that was finished before. FolderError where it was built from something else."""
-    check_output_folder(out, INDEX_JSON, OWNED, overwrite=True)  # for files of others
-    if (out / LOCK).exists():  # left over by a run that was killed when all else was done
-        with locked_folder(out, "build-tfrecords"):
-            pass
+    check_finished(out, INDEX_JSON, OWNED, command="build-tfrecords")
     return _report_of(out, identity)
 
 

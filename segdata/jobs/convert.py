@@ -17,13 +17,12 @@ from segdata import __version__
 from segdata.errors import JobFailed, OptionError
 from segdata.formats import files, images
 from segdata.formats.folders import (
-    LOCK,
     PARTS,
     OutputFolder,
     Plan,
+    check_finished,
     check_output_folder,
     is_finished,
-    locked_folder,
     output_folder,
     refuse_difference,
 )
@@ -196,10 +195,7 @@ def _made(source: Source, folder: OutputFolder, options: ConvertOptions, found: 
 
 def _complete(out: Path, source: Source, options: ConvertOptions, found: Found) -> ConvertReport:
     """The report of a folder that was finished before. FolderError where it was converted from something else."""
-    check_output_folder(out, DATASET_JSON, OWNED, overwrite=True, inputs=source.inputs)  # for files of others
-    if (out / LOCK).exists():  # left over by a run that was killed when all else was done
-        with locked_folder(out, f"convert {source.name}"):
-            pass
+    check_finished(out, DATASET_JSON, OWNED, source.inputs, f"convert {source.name}")
     return _report_of(out, source, options, found)
 
 
