@@ -68,9 +68,12 @@ class OptionError(SegdataError):
 
 
 class Stopped(SegdataError):
-    """A job that was told to stop; what it had done stays, and the same command goes on from there."""
+    """A job that was told to stop; what it had done stays, and the same command goes on from there, with the options
+    ``more``.
+    """
 
     exit_code = 130  # 128 + SIGINT
+    more: tuple[str, ...] = ()
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import io
 import itertools
@@ -14,7 +15,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,11 +31,21 @@ _CONNECT_S = 20
 _RETRIES = 3
 # glibc: keep the memory of one picture for the next. By default it goes back to the system and is zeroed again, which
 # takes a third of a build with --size. Other systems do not read these.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(1 << 28), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
+_TRIM, _MMAP = 1 << 28, 1 << 25
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(_TRIM), "MALLOC_MMAP_THRESHOLD_": str(_MMAP)}
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _WAVE = 4  # tasks of each worker in one call of Ray's
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
+
+
+def keep_freed_memory() -> None:
+    """What workers are started with, for this process; nothing where its C library is not glibc."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_TRIM_THRESHOLD, _TRIM)
+        library.mallopt(_M_MMAP_THRESHOLD, _MMAP)
 
 
 @dataclass(frozen=True)

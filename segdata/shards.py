@@ -125,6 +125,12 @@ def decode_values(values: Values, where: str) -> Sample:
     return images.decode_sample(text(values, SOURCE_ID, where), data(values, IMAGE, where), mask, matte)
 
 
+def decode_sound_values(values: Values, where: str) -> Sample:
+    """``decode_values`` without its checks, for records whose checksum is right: a builder decoded them strictly."""
+    mask, matte = (data(values, key, where) if key in values else None for key in (MASK, MATTE))
+    return images.decode_sound_sample(text(values, SOURCE_ID, where), data(values, IMAGE, where), mask, matte)
+
+
 def data(values: Values, key: str, where: str) -> bytes:
     """A bytes feature; RecordError where it is not there."""
     value = values.get(key)
@@ -139,6 +145,14 @@ def text(values: Values, key: str, where: str) -> str:
         return data(values, key, where).decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecordError(f"{where}: feature {key!r} is not UTF-8.") from error
+
+
+def number_in(values: Values, key: str, where: str) -> int:
+    """An int64 feature; RecordError where it is not there."""
+    value = values.get(key)
+    if not isinstance(value, int):
+        raise RecordError(f"{where}: has no feature {key!r}, expected an integer.")
+    return value
 
 
 class Shards:
@@ -289,6 +303,15 @@ def open_shards(folder: str | Path, split: str = "train") -> Shards:
     index = read_index(path)
     check_shard_sizes(path, index)
     return Shards(path, index, split)
+
+
+def check_split(index: IndexRecord, split: str, where: Path) -> None:
+    """OptionError where there is no such split or it is empty."""
+    known = list(dict.fromkeys(shard.split for shard in index.shards if shard.records))
+    if split not in known:
+        raise OptionError(
+            f"{where}: has no samples in split {split!r}. Splits that have: {', '.join(known) or 'none'}."
+        )
 
 
 def check_shard_sizes(folder: Path, index: IndexRecord) -> None:

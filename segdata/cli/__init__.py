@@ -92,7 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise
     except Stopped as error:
         print(f"segdata: stopped. {output.one_line(str(error))}", file=sys.stderr)
-        again = subprocess.list2cmdline(given) if os.name == "nt" else shlex.join(given)
+        arguments = [*given, *(option for option in error.more if option not in given)]
+        again = subprocess.list2cmdline(arguments) if os.name == "nt" else shlex.join(arguments)
         print(f"  segdata {output.one_line(again)}", file=sys.stderr)
         sys.exit(_stop_code(caught))
     except SegdataError as error:

@@ -7,14 +7,15 @@ each list {value = 1}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 from segdata.errors import RecordError
 
 Value = bytes | int
 _BYTES_LIST, _INT64_LIST = 1, 3
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_VARINT, _LENGTH = 0, 2
+_SIZES = {1: 8, 5: 4}  # of the other kinds, fixed64 and fixed32
 
 
 def encode(features: Mapping[str, Value]) -> bytes:
@@ -70,66 +71,79 @@ def decode(payload: bytes, where: str = "record") -> dict[str, Value]:
     RecordError, naming ``where``, for bytes that are no Example.
     """
     features: dict[str, Value] = {}
-    data = memoryview(payload)
     try:
-        for block in _numbered(data, 1):
-            for entry in _numbered(_view(block), 1):
-                parts = dict(_fields(_view(entry)))
-                key = bytes(_view(parts[1])).decode("utf-8")
-                value = _single_value(_view(parts[2]))
+        for _, start, end in _messages(payload, 0, len(payload), (1,)):
+            for _, entry, entry_end in _messages(payload, start, end, (1,)):
+                parts = {number: (first, last) for number, first, last in _fields(payload, entry, entry_end)}
+                (key, key_end), (feature, feature_end) = _message(parts[1]), _message(parts[2])
+                value = _single_value(payload, feature, feature_end)
                 if value is not None:
-                    features[key] = value
+                    features[payload[key:key_end].decode("utf-8")] = value
     except (IndexError, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
         raise RecordError(f"{where}: its bytes are no tf.train.Example.") from error
     return features
 
 
-def _single_value(feature: memoryview) -> Value | None:
-    for kind, block in _fields(feature):
-        values = list(_numbered(_view(block), 1)) if kind in (_BYTES_LIST, _INT64_LIST) else []
-        if kind == _BYTES_LIST and len(values) == 1:
-            return bytes(_view(values[0]))
-        if kind == _INT64_LIST and len(values) == 1:
-            value = values[0]
-            if isinstance(value, int):
-                return value
-            number, end = _read_varint(value, 0)
-            if end == len(value):
-                return number
+def _single_value(payload: bytes, start: int, end: int) -> Value | None:
+    for kind, first, last in _messages(payload, start, end, (_BYTES_LIST, _INT64_LIST)):
+        values = [(at, to) for number, at, to in _fields(payload, first, last) if number == 1]
+        if len(values) != 1:
+            continue
+        at, to = values[0]
+        if kind == _BYTES_LIST:
+            at, to = _message(values[0])
+            return payload[at:to]
+        number, after = _read_varint(payload, -at if at < 0 else at)
+        if at < 0 or after == to:
+            return number
     return None
 
 
-def _numbered(data: memoryview, number: int) -> Iterator[int | memoryview]:
-    """The values of one field; unknown fields are passed over, as protocol buffers ask."""
-    return (value for found, value in _fields(data) if found == number)
+# Where a field's value lies: (field number, first byte, byte after it). Of a number the first byte is negative.
+Span = tuple[int, int, int]
 
 
-def _view(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
+def _messages(payload: bytes, start: int, end: int, numbers: tuple[int, ...]) -> list[Span]:
+    """The fields of these numbers, which must be messages; unknown ones are passed over, as protocol buffers ask."""
+    found = [span for span in _fields(payload, start, end) if span[0] in numbers]
+    for _, first, last in found:
+        _message((first, last))
+    return found
+
+
+def _message(span: tuple[int, int]) -> tuple[int, int]:
+    if span[0] < 0:
         raise TypeError("a number where a message was expected")
-    return value
+    return span
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) pairs: an int for a varint, the bytes for anything else."""
-    at = 0
-    while at < len(data):
-        tag, at = _read_varint(data, at)
+def _fields(payload: bytes, at: int, end: int) -> list[Span]:
+    """The fields of a message. Slices would cost more than the bytes that are looked at here."""
+    found = []
+    while at < end:
+        tag, at = _read_varint(payload, at)
         kind = tag & 7
         if kind == _VARINT:
-            value, at = _read_varint(data, at)
-            yield tag >> 3, value
-            continue
-        size = {_FIXED64: 8, _FIXED32: 4}.get(kind, -1)
-        if kind == _LENGTH:
-            size, at = _read_varint(data, at)
-        if size < 0 or at + size > len(data):
+            first = at
+            _, at = _read_varint(payload, at)
+            found.append((tag >> 3, -first, at))
+        else:
+            size = _SIZES.get(kind, -1)
+            if kind == _LENGTH:
+                size, at = _read_varint(payload, at)
+            if size < 0:
+                raise ValueError("a field of an unknown kind")
+            found.append((tag >> 3, at, at + size))
+            at += size
+        if at > end:
             raise ValueError("a field ends beyond the message")
-        yield tag >> 3, data[at : at + size]
-        at += size
+    return found
 
 
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    byte = data[at]
+    if byte < 128:  # nearly always
+        return byte, at + 1
     value = shift = 0
     while True:
         byte = data[at]

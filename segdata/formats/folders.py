@@ -129,10 +129,13 @@ def check_finished(
             pass
 
 
-def adopt(path: Path, owned: str, plan: Plan) -> None:
-    """Make a folder that lost its JSON one in the making, so that what is in it is gone on with; where all is ours."""
+def adopt(path: Path, owned: str, plan: Plan, record_name: str = "") -> None:
+    """Make a folder that lost its JSON one in the making, so that what is in it is gone on with; where all is ours.
+
+    With ``record_name`` a finished folder too, of which the command that goes on with it removes the JSON.
+    """
     pattern = re.compile(owned)
-    if all(_own(name, "", pattern) for name in files_below(path)):
+    if all(_own(name, record_name, pattern) for name in files_below(path)):
         _write_marker(path, _Marker(plan=dict(plan)))
 
 

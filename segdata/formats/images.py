@@ -220,6 +220,14 @@ def _check_structure(data: bytes) -> tuple[Header, bytes]:
 
 def imdecode(data: bytes, expected: Header) -> Pixels:
     """OpenCV's pixels (BGR), as stored. ImageRefused(``damaged``) for nothing, or another size than ``expected``."""
+    pixels = _imdecode(data)
+    if pixels.shape[:2] != (expected.height, expected.width):
+        says = f"{expected.height}x{expected.width}"
+        raise ImageRefused("damaged", f"decodes to {pixels.shape}, its header says (height x width) {says}")
+    return pixels
+
+
+def _imdecode(data: bytes) -> Pixels:
     import cv2
 
     try:
@@ -228,9 +236,6 @@ def imdecode(data: bytes, expected: Header) -> Pixels:
         raise ImageRefused("damaged", f"OpenCV refuses it: {error.err}") from error
     if pixels is None:
         raise ImageRefused("damaged", "it does not decode")
-    if pixels.shape[:2] != (expected.height, expected.width):
-        says = f"{expected.height}x{expected.width}"
-        raise ImageRefused("damaged", f"decodes to {pixels.shape}, its header says (height x width) {says}")
     return pixels  # type: ignore[return-value]
 
 
@@ -253,8 +258,7 @@ def decode_matte(data: bytes) -> npt.NDArray[np.float32]:
     """A stored matte as (H, W) float32 alpha in [0, 1]. ImageRefused for anything but a grey PNG of 8 or 16 bits."""
     if header(data).format != "png" or data[24:26] not in (b"\x08\x00", b"\x10\x00"):
         raise ImageRefused("matte-mode", "expected a grey PNG of 8 or 16 bits")
-    values = decode_stored(data)
-    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    return _to_alpha(decode_stored(data))
 
 
 def decode_sample(sample_id: str, image: bytes, mask: bytes | None, matte: bytes | None) -> Sample:
@@ -265,6 +269,32 @@ def decode_sample(sample_id: str, image: bytes, mask: bytes | None, matte: bytes
         None if mask is None else decode_mask(mask),
         None if matte is None else decode_matte(matte),
     )
+
+
+def decode_sound_sample(sample_id: str, image: bytes, mask: bytes | None, matte: bytes | None) -> Sample:
+    """``decode_sample`` of bytes that it took before, without its checks: the same pixels in two thirds of the time.
+
+    ImageRefused where they do not decode at all.
+    """
+    return Sample(
+        sample_id,
+        _decode_sound_rgb(image),
+        None if mask is None else _imdecode(mask),
+        None if matte is None else _to_alpha(_imdecode(matte)),
+    )
+
+
+def _decode_sound_rgb(data: bytes) -> Pixels:
+    if not data.startswith(JPEG_MAGIC):
+        return decode_rgb(data)
+    try:
+        return simplejpeg.decode_jpeg(data)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise ImageRefused("damaged", f"libjpeg says: {error}") from error
+
+
+def _to_alpha(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
 
 
 # ---- encoding

@@ -76,22 +76,30 @@ class Resize:
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample at the geometry's size; bars are mid-grey in the image, 255 in the mask, 0 in the matte."""
-        size = self.geometry.size
-        if size is None:
-            return sample
         height, width = sample.image.shape[:2]
-        box = fit_box(height, width, self.geometry)
-        mask, matte = sample.mask, sample.matte
-        if mask is not None:
-            mask = _place(resize_nearest(mask, box[3], box[2]), box, size, self.geometry.mask_padding)
-        if matte is not None:
-            matte = _place(np.clip(resize_smooth(matte, box[3], box[2]), 0, 1), box, size, 0)
-        image = _place(resize_smooth(sample.image, box[3], box[2]), box, size, self.geometry.image_padding)
-        return replace(sample, image=image, mask=mask, matte=matte)
+        return fit_sample(sample, height, width, self.geometry)
+
+
+def fit_sample(sample: Sample, height: int, width: int, geometry: Geometry, matte_padding: float = 0) -> Sample:
+    """A sample, whose photo has the shape of ``height`` x ``width``, at the geometry's size.
+
+    Bars are mid-grey in the image, 255 in the mask, ``matte_padding`` in the matte.
+    """
+    size = geometry.size
+    if size is None:
+        return sample
+    box = fit_box(height, width, geometry)
+    mask, matte = sample.mask, sample.matte
+    if mask is not None:
+        mask = _place(resize_nearest(mask, box[3], box[2]), box, size, geometry.mask_padding)
+    if matte is not None:
+        matte = _place(np.clip(resize_smooth(matte, box[3], box[2]), 0, 1), box, size, matte_padding)
+    image = _place(resize_smooth(sample.image, box[3], box[2]), box, size, geometry.image_padding)
+    return replace(sample, image=image, mask=mask, matte=matte)
 
 
 def _place(
-    pixels: npt.NDArray[Any], box: tuple[int, int, int, int], size: tuple[int, int], padding: int
+    pixels: npt.NDArray[Any], box: tuple[int, int, int, int], size: tuple[int, int], padding: float
 ) -> npt.NDArray[Any]:
     x, y, w, h = box
     if (h, w) == size:
