@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segmodels.layers import BilinearUpsample
+from segmodels.layers import BATCH_NORM_MOMENTUM, BilinearUpsample
 from segmodels.quiet import keras
 
 layers = keras.layers
@@ -25,7 +25,8 @@ def build(classes: int, channels: int = 3, height: int | None = None, width: int
         x = _convolution(filters, f"down{i}")(x)  # (B, H / 2**(i-1), W / 2**(i-1), filters)
         x = layers.MaxPooling2D(name=f"down{i}_pool")(x)  # (B, H / 2**i, W / 2**i, filters)
         levels.append(x)
-    x = layers.BatchNormalization(momentum=0.9, name="bottom_norm")(x)  # of 0.99 small data sees too few steps
+    x = layers.Identity(name="encoder_end")(x)  # (B, H / 32, W / 32, 256)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="bottom_norm")(x)
     x = _convolution(256, "bottom")(x)  # (B, H / 32, W / 32, 256)
     for i, filters in zip(range(4, 0, -1), DECODER, strict=True):
         x = _enlarge(x, filters, f"up{i}")  # (B, H / 2**i, W / 2**i, filters)
@@ -33,7 +34,8 @@ def build(classes: int, channels: int = 3, height: int | None = None, width: int
         x = _convolution(filters, f"up{i}")(x)  # (B, H / 2**i, W / 2**i, filters)
     x = _enlarge(x, LAST, "up0")  # (B, H, W, 8)
     x = _convolution(LAST, "up0")(x)  # (B, H, W, 8)
-    return keras.Model(inputs, layers.Conv2D(classes, 1, name="logits")(x), name="likeunet")  # (B, H, W, classes)
+    x = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)  # (B, H, W, classes)
+    return keras.Model(inputs, x, name="likeunet")
 
 
 def _convolution(filters: int, name: str) -> Any:

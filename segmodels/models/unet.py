@@ -23,12 +23,18 @@ def build(classes: int, channels: int = 3, height: int | None = None, width: int
         x = _convolve_twice(x, filters, f"down{i}")  # (B, H / 2**(i-1), W / 2**(i-1), filters)
         levels.append(x)
         x = layers.MaxPooling2D(name=f"down{i}_pool")(x)  # (B, H / 2**i, W / 2**i, filters)
+    x = layers.Identity(name="encoder_end")(x)  # (B, H / 32, W / 32, 256)
     for i, filters in zip(range(5, 0, -1), DECODER, strict=True):
         x = layers.UpSampling2D(name=f"up{i}_enlarge")(x)  # (B, H / 2**(i-1), W / 2**(i-1), before)
         x = layers.Concatenate(name=f"up{i}_join")([x, levels[i - 1]])  # (B, …, …, before + skipped)
         x = _convolve_twice(x, filters, f"up{i}")  # (B, H / 2**(i-1), W / 2**(i-1), filters)
     last = layers.Conv2D(
-        classes, 1, kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(LAST_L2), name="logits"
+        classes,
+        1,
+        kernel_initializer="he_normal",
+        kernel_regularizer=keras.regularizers.L2(LAST_L2),
+        dtype="float32",
+        name="logits",
     )
     return keras.Model(inputs, last(x), name="unet")  # (B, H, W, classes)
 
