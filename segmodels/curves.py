@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, float]
 MEAN = "val_mean_iou"
+ERRORS = ("val_mae", "val_mse")  # of mattes
 
 
 def draw_curves(rows: Sequence[Row]) -> bytes:
@@ -19,7 +20,8 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
 
     losses = [name for name in rows[0] if name in ("loss", "val_loss")]
     shares = [name for name in rows[0] if name == MEAN or name.startswith("val_iou_")]
-    panels = [names for names in (losses, shares) if names]
+    errors = [name for name in rows[0] if name in ERRORS]
+    panels = [names for names in (losses, shares, errors) if names]
     figure = Figure(figsize=(6 * len(panels), 4), dpi=100, layout="constrained")
     for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, rows, names)

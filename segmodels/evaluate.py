@@ -1,87 +1,312 @@
-"""Measure a run on one split of shards, and draw what it predicts there."""
+"""Measure a run over one split of shards, at the network's size and at the photos' own, and draw what it predicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from segdata.errors import OptionError
+from segdata.errors import ImageRefused, OptionError, RecordError
 from segdata.formats.files import sha256_file, write_atomic
-from segdata.formats.images import Pixels, encode_png
-from segdata.labels import LabelMap
-from segdata.records import INDEX_JSON, IndexRecord, read_index
-from segdata.shards import picture_size
-from segdata.sheets import Cell, colored, contact_sheet, overlay
-from segmodels.batches import batches, label_map, read_errors
+from segdata.formats.images import Pixels, decode_mask, decode_matte, encode_png
+from segdata.labels import IGNORE_INDEX, LabelMap
+from segdata.order import Order
+from segdata.records import INDEX_JSON, Geometry, IndexRecord, read_index
+from segdata.shards import (
+    MASK,
+    MATTE,
+    ORIGINAL_HEIGHT,
+    ORIGINAL_WIDTH,
+    Shards,
+    check_shard_sizes,
+    check_split,
+    data,
+    number_in,
+    parse,
+)
+from segdata.sheets import Cell, colored, contact_sheet, cutout, grey, overlay
+from segdata.transforms.resize import fit_box, resize_nearest, resize_smooth
+from segmodels.bars import sample_bar
 from segmodels.checkpoints import load_model
-from segmodels.config import BEST, RunRecord, Scores, read_run, write_scores
-from segmodels.metrics import Counts, confusion_matrix, mean_iou, scores
+from segmodels.config import BEST, MatteScores, RunRecord, Scores, SplitScores, read_run, read_scores, write_scores
+from segmodels.confusion import draw_confusion
+from segmodels.feeds import Fed, feed
+from segmodels.inputs import Inputs, has_mattes, target_of
+from segmodels.metrics import MatteTally, SegmentationTally, predicted_ids, probabilities, rounded, scores
+from segmodels.validation import matte_scores, to_numpy
 
 SHEET_SAMPLES = 24
+_AT_A_TIME = 8  # samples: a network that learned on several devices is measured on one
 HEADINGS = ("picture", "truth", "prediction", "overlay")
+MATTE_HEADINGS = ("picture", "truth", "prediction", "cutout")
 OTHER_SHARDS = "These are not the shards that the run was trained on."
+NOTHING_COUNTS = "Every pixel of the split is the ignore index, so there is nothing to measure."
+
+Array = npt.NDArray[Any]
+Tally = SegmentationTally | MatteTally
 
 
 @dataclass(frozen=True)
 class EvaluateReport:
-    """How good a run is over one split, and where the sheet with its predictions lies."""
+    """How good a run is over one split, and where the pictures of it lie.
+
+    ``size`` is the network's, (height, width). ``confusion`` is None for mattes, which have no classes.
+    """
 
     run: Path
     split: str
-    scores: Scores
+    size: tuple[int, int]
+    scores: SplitScores
     sheet: Path
+    worst: Path
+    confusion: Path | None
     notes: tuple[str, ...]
 
 
 def evaluate(run: Path, shards: Path, split: str = "test") -> EvaluateReport:
-    """Measure best.keras of ``run`` over ``split`` of ``shards``: writes RUN/sheet-SPLIT.png and the split's entry in
-    RUN/metrics.json, whose other entries stay.
+    """Measure best.keras of ``run`` over ``split`` of ``shards``, which may be of any geometry.
 
-    The sheet shows the first 24 samples in the order of the shards, which is by salted hash. OptionError where run and
-    shards do not fit together; FolderError or RecordError where either is unfinished or damaged.
+    Pictures are fitted as in training, without augmentation. At the network's size bars do not count; at the photo's
+    own size they are cut off, and the probabilities enlarged smoothly before the class is chosen.
+
+    Writes the split's entry in RUN/metrics.json, whose other entries stay, and pictures, all at the network's size:
+    RUN/sheet-SPLIT.png shows the first 24 samples in the order of the shards, which is by salted hash,
+    RUN/worst-SPLIT.png the 24 with the lowest mean IoU (mattes: the highest mean absolute error), the worst first, and
+    RUN/confusion-SPLIT.png, not for mattes, what each class was taken for. OptionError where run and shards do not fit
+    together; FolderError or RecordError where either is unfinished or damaged: then nothing is written.
     """
     record, index = read_run(run), read_index(shards)
     _check_fit(record, index, run, shards)
+    check_split(index, split, shards)
+    check_shard_sizes(shards, index)
+    read_scores(run)  # a damaged one shows before an hour of measuring, not after
     model = load_model(run / BEST)
-    labels = record.label_map
-    total: Counts = np.zeros((len(labels.names),) * 2, np.int64)
-    samples, cells = 0, []
-    with read_errors(shards):
-        for images, masks, ids in batches(shards, split, record.config.batch_size, ids=True).as_numpy_iterator():
-            predictions = np.argmax(model.predict_on_batch(images), axis=-1).astype(np.uint8)  # (B, H, W)
-            total += confusion_matrix(masks, predictions, len(labels.names))
-            shown = SHEET_SAMPLES - samples
-            cells += [_cell(*sample, labels) for sample in zip(ids[:shown], images, masks, predictions, strict=False)]
-            samples += len(ids)
-    found = scores(total, labels.names, samples)
-    sheet = run / f"sheet-{split}.png"
-    write_atomic(sheet, encode_png(contact_sheet(cells, HEADINGS, labels)))
+    inputs = Inputs(index.geometry, record.geometry, record.target, grey=record.config.grey)
+    with _reading_errors(shards):
+        measured = _measure(model, Shards(shards, index, split), inputs, record)
+    found = measured.scores(record.classes)
+    _draw(measured, record, run, split)
     write_scores(run, {split: found})
-    same = sha256_file(shards / INDEX_JSON) == record.shards.sha256
-    return EvaluateReport(run, split, found, sheet, () if same else (OTHER_SHARDS,))
+    notes = [] if measured.counts else [NOTHING_COUNTS]
+    if sha256_file(shards / INDEX_JSON) != record.shards.sha256:
+        notes.append(OTHER_SHARDS)
+    return EvaluateReport(
+        run=run,
+        split=split,
+        size=record.size,
+        scores=found,
+        sheet=_picture(run, "sheet", split),
+        worst=_picture(run, "worst", split),
+        confusion=_picture(run, "confusion", split) if record.target == "mask" else None,
+        notes=tuple(notes),
+    )
 
 
 def _check_fit(record: RunRecord, index: IndexRecord, run: Path, shards: Path) -> None:
-    names, expected = label_map(index, shards).names, record.label_map.names
-    if names != expected:
+    if record.target == "matte":
+        if not has_mattes(index):
+            raise OptionError(f"{shards}: holds masks, but {run} learned mattes. Evaluate on shards that hold mattes.")
+        return
+    if index.label_map is None or target_of(index) != "mask":
+        raise OptionError(f"{shards}: holds mattes, but {run} learned masks. Evaluate on shards that hold masks.")
+    if index.label_map.names != record.classes:
         raise OptionError(
-            f"{shards}: classes {', '.join(names)}, but {run} was trained on {', '.join(expected)}. "
-            "Evaluate on shards of the same label map."
-        )
-    size, wanted = picture_size(index, shards), record.input_size
-    if size != wanted:
-        raise OptionError(
-            f"{shards}: pictures are {size[0]}x{size[1]} (HxW), but {run} was trained on {wanted[0]}x{wanted[1]}. "
-            f"Run `segdata build-tfrecords` with --size {wanted[0]}x{wanted[1]}."
+            f"{shards}: classes {', '.join(index.label_map.names)}, but {run} was trained on "
+            f"{', '.join(record.classes)}. Evaluate on shards of the same label map."
         )
 
 
-def _cell(sample_id: bytes, image: Pixels, mask: Pixels, prediction: Pixels, labels: LabelMap) -> Cell:
-    """A sample on the sheet; the caption ends in its own mean IoU, where any of its pixels counts."""
-    confusion = confusion_matrix(mask, prediction, len(labels.names))
-    found = f"{mean_iou(confusion):.3f}" if confusion.any() else "-"
-    prediction = np.where(mask == labels.ignore_index, mask, prediction)  # what it says there does not count
-    panels = image, colored(mask, labels), colored(prediction, labels), overlay(image, prediction, labels)
-    return Cell(f"{sample_id.decode()}  IoU {found}", panels)
+@contextmanager
+def _reading_errors(folder: Path) -> Iterator[None]:
+    """Errors of a record name its folder too."""
+    try:
+        yield
+    except ImageRefused as error:
+        raise RecordError(f"{folder}: a record does not decode: {error}. Run `segdata verify {folder}`.") from error
+    except RecordError as error:
+        raise error if str(folder) in str(error) else RecordError(f"{folder}: {error}") from error
+
+
+# ---- sample by sample ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """A sample at the network's size, to be drawn: ``image`` (H, W, 1 or 3), ``truth`` and ``prediction`` (H, W).
+
+    ``score`` is its own mean IoU, or of mattes the mean absolute error; NaN where none of its pixels counts.
+    """
+
+    sample_id: str
+    image: Pixels
+    truth: Array
+    prediction: Array
+    score: float
+
+
+@dataclass
+class _Measured:
+    """What was found so far. ``photo_truth`` is ``stored`` as long as no truth had to be resized."""
+
+    network: Tally
+    photo: Tally
+    photo_truth: str = "stored"
+    first: list[_Shown] = field(default_factory=list)
+    worst: list[_Shown] = field(default_factory=list)
+    counts: bool = False
+
+    def show(self, sample: _Shown) -> None:
+        """Keep a sample where it is one of the first or, so far, of the worst."""
+        if len(self.first) < SHEET_SAMPLES:
+            self.first.append(sample)
+        if not math.isnan(sample.score):
+            self.counts = True
+            highest_first = isinstance(self.network, MatteTally)
+            self.worst.append(sample)
+            self.worst.sort(key=lambda one: one.score, reverse=highest_first)  # equals stay in the order of the shards
+            del self.worst[SHEET_SAMPLES:]
+
+    def scores(self, classes: Sequence[str]) -> SplitScores:
+        """Both sizes, rounded."""
+        return SplitScores(
+            network_size=_scores(self.network, classes),
+            photo_size=_scores(self.photo, classes),
+            photo_truth=self.photo_truth,
+        )
+
+
+def _measure(model: Any, shards: Shards, inputs: Inputs, record: RunRecord) -> _Measured:
+    """The whole split in the order of the shards; of a photo no more is held than its truth at its own size."""
+    network, photo = (_tally(record) for _ in range(2))
+    found, number = _Measured(network, photo), 0
+    with sample_bar(len(shards), f"evaluate {shards.split}") as bar:
+        for batch in feed(shards, inputs, _AT_A_TIME, Order()):
+            predictions, shares = _predict(model, batch, inputs.target)
+            for i, sample_id in enumerate(batch.ids):
+                # Copies: a view that is kept to be drawn would keep its whole batch.
+                image, truth, prediction = (a[i].copy() for a in (batch.images, batch.targets["target"], predictions))
+                found.show(_Shown(sample_id, image, truth, prediction, network.add(truth, prediction)))
+                truth, original, is_stored = _photo_truth(shards, number, inputs.target)
+                found.photo_truth = found.photo_truth if is_stored else "enlarged"
+                photo.add(truth, at_photo_size(shares[i], original, inputs.geometry, inputs.target))
+                number += 1
+            bar.update(len(batch.ids))
+    return found
+
+
+def _tally(record: RunRecord) -> Tally:
+    return MatteTally() if record.target == "matte" else SegmentationTally(len(record.classes))
+
+
+def _predict(model: Any, batch: Fed, target: str) -> tuple[Array, Array]:
+    """Of a batch the ids (B, H, W) uint8, or alphas float32, and the probabilities (B, H, W, classes) float32."""
+    outputs = model.predict_on_batch(batch.images)
+    logits = outputs["mask"] if isinstance(outputs, dict) else outputs
+    shares = to_numpy(probabilities(logits))
+    return (shares[..., 1] if target == "matte" else to_numpy(predicted_ids(logits))), shares
+
+
+# ---- at the photo's own size -----------------------------------------------------------------------------------------
+
+
+def at_photo_size(shares: Array, original: tuple[int, int], geometry: Geometry, target: str) -> Array:
+    """What a network says of a photo at that one's own (height, width) ``original``: the fit to ``geometry`` undone.
+
+    ``shares`` (h, w, classes) float32 are probabilities at the network's size. Bars are cut off and the rest is resized
+    smoothly, before the highest is chosen, the first of equals: ids (H, W) uint8; for the target ``matte`` the alpha of
+    class 1, float32 in [0, 1].
+    """
+    x, y, w, h = fit_box(*original, geometry)
+    inside = shares[y : y + h, x : x + w]
+    if target == "matte":
+        return np.clip(_resized(inside, 1, original), 0, 1)
+    highest, ids = _resized(inside, 0, original), np.zeros(original, np.uint8)
+    for k in range(1, shares.shape[-1]):  # one class at a time: all those of a large photo would not fit into memory
+        share = _resized(inside, k, original)
+        ids[share > highest] = k
+        np.maximum(highest, share, out=highest)
+    return ids
+
+
+def _resized(shares: Array, k: int, size: tuple[int, int]) -> Array:
+    return resize_smooth(np.ascontiguousarray(shares[:, :, k]), *size)
+
+
+def _photo_truth(shards: Shards, number: int, target: str) -> tuple[Array, tuple[int, int], bool]:
+    """The mask or matte of a record without bars, at its photo's (height, width); that; and whether it is stored so.
+
+    It is decoded for the second time: holding it until the network has seen its batch would take a batch of photos.
+    """
+    payload, where = shards.payload(number)
+    values = parse(payload, where)
+    original = number_in(values, ORIGINAL_HEIGHT, where), number_in(values, ORIGINAL_WIDTH, where)
+    is_mask = target == "mask"
+    truth: Array = decode_mask(data(values, MASK, where)) if is_mask else decode_matte(data(values, MATTE, where))
+    x, y, w, h = fit_box(*original, shards.index.geometry)
+    truth = truth[y : y + h, x : x + w]
+    if truth.shape == original:
+        return truth, original, True
+    if is_mask:
+        return resize_nearest(truth, *original), original, False
+    return np.clip(resize_smooth(np.ascontiguousarray(truth), *original), 0, 1), original, False
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _scores(tally: Tally, classes: Sequence[str]) -> Scores | MatteScores:
+    if isinstance(tally, MatteTally):
+        return matte_scores(tally, tally.samples)
+    return msgspec.structs.replace(
+        scores(tally.confusion, classes, tally.samples),
+        mean_image_iou=rounded(tally.mean_image_iou()),
+        mean_boundary_iou=rounded(tally.mean_boundary_iou()),
+        boundary_iou=dict(zip(classes, map(rounded, tally.boundary_iou()), strict=True)),
+    )
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _draw(measured: _Measured, record: RunRecord, run: Path, split: str) -> None:
+    labels = record.label_map
+    headings = HEADINGS if labels else MATTE_HEADINGS
+    for name, samples in (("sheet", measured.first), ("worst", measured.worst)):
+        cells = [_mask_cell(sample, labels) if labels else _matte_cell(sample) for sample in samples]
+        write_atomic(_picture(run, name, split), encode_png(contact_sheet(cells, headings, labels)))
+    if isinstance(measured.network, SegmentationTally):
+        picture = draw_confusion(measured.network.confusion, record.classes)
+        write_atomic(_picture(run, "confusion", split), picture)
+
+
+def _picture(run: Path, name: str, split: str) -> Path:
+    return run / f"{name}-{split}.png"
+
+
+def _mask_cell(sample: _Shown, labels: LabelMap) -> Cell:
+    truth, image = sample.truth, _as_rgb(sample.image)
+    prediction = np.where(truth == IGNORE_INDEX, truth, sample.prediction)  # what it says there does not count
+    panels = image, colored(truth, labels), colored(prediction, labels), overlay(image, prediction, labels)
+    return Cell(f"{sample.sample_id}  IoU {_short(sample.score, 3)}", panels)
+
+
+def _matte_cell(sample: _Shown) -> Cell:
+    counts, image = sample.truth >= 0, _as_rgb(sample.image)
+    truth, prediction = (np.where(counts, alpha, 0) for alpha in (sample.truth, sample.prediction))
+    panels = image, grey(truth), grey(prediction), cutout(image, prediction)
+    return Cell(f"{sample.sample_id}  MAE {_short(sample.score, 4)}", panels)
+
+
+def _as_rgb(image: Pixels) -> Pixels:
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+
+def _short(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import msgspec
 
-from segdata.errors import FolderError, JobFailed
-from segdata.formats.files import relative_posix, sha256_file, write_atomic
-from segdata.formats.folders import output_folder
-from segdata.labels import LabelMap
-from segdata.order import Order
-from segdata.records import INDEX_JSON, RUN_JSON, read_index, seal
-from segdata.shards import check_shard_sizes, picture_size
-from segmodels.batches import batches, check_split, label_map, read_errors
-from segmodels.checkpoints import save_model
+from segdata.errors import FolderError, JobFailed, OptionError, Stopped
+from segdata.formats.files import relative_posix, sha256_file
+from segdata.formats.folders import (
+    OutputFolder,
+    adopt,
+    check_output_folder,
+    is_finished,
+    output_folder,
+    refuse_busy,
+    refuse_difference,
+)
+from segdata.records import INDEX_JSON, RUN_JSON, seal
+from segmodels.checkpoints import load_fitting_weights, load_state
+from segmodels.cluster import ALONE, Cluster, make_strategy
 from segmodels.config import (
-    BEST,
-    CURVES_PNG,
-    HISTORY_CSV,
     LAST,
+    MEASURED,
     OWNED,
     BestMetric,
+    MatteScores,
     RunRecord,
     Scores,
     ShardsReference,
+    SplitScores,
     TrainConfig,
+    read_run,
     write_scores,
 )
-from segmodels.curves import draw_curves
-from segmodels.losses import SparseCrossEntropy
-from segmodels.metrics import MeanIoU, scores
-from segmodels.models import build_model, model_card
+from segmodels.inputs import has_mattes
+from segmodels.loop import Loop, Run, read_progress, write_epoch
+from segmodels.losses import Objective, loss
+from segmodels.meeting import meet
+from segmodels.models import build_model, encoder_layers
 from segmodels.quiet import keras
+from segmodels.reading import (
+    FROM_SCRATCH,
+    Reading,
+    Start,
+    read_options,
+    samples_by_step,
+    training_batches,
+    validation_batches,
+)
+from segmodels.steps import backend, make_optimizer, make_steps, seed_weights
+from segmodels.validation import validate_masks, validate_mattes
 
-CHANNELS = 3  # what shards hold
-WARM_UP_STEPS = 50
 NO_VALIDATION = (
     "The shards have no validation split, so best.keras is the epoch with the lowest training loss. "
     "`segdata split --validation 0.1` makes one."
 )
-Row = dict[str, float]
+NO_MATTES = "plain_background needs mattes, which these shards do not hold, so it does nothing."
+NOTHING_TO_RESUME = "there is no run to go on with, so it begins."
+IS_OVER = "The run is over; nothing was done. More --epochs, or a larger --early-stopping, would go on."
+
+_ONLY_THE_END = ("epochs", "early_stopping")  # options that decide when a run ends, and nothing before that
 
 
 @dataclass(frozen=True)
@@ -61,18 +80,8 @@ class TrainReport:
     best_epoch: int
     best_name: str
     best_value: float
-    validation: Scores | None
+    validation: Scores | MatteScores | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a run reads, checked."""
-
-    folder: Path
-    labels: LabelMap
-    size: tuple[int, int]
-    samples: dict[str, int]
 
 
 def train(
@@ -81,200 +90,285 @@ def train(
     config: TrainConfig,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
+    start: Start = FROM_SCRATCH,
+    resume: bool = False,
+    cluster: Cluster = ALONE,
 ) -> TrainReport:
     """Train ``config.model`` on the split ``train`` of ``shards`` and fill the run folder ``out``.
 
-    best.keras is the epoch with the highest mean IoU on the split ``validation``, the first of equals; without that
-    split the one with the lowest training loss. The split ``test`` is never read. ``progress`` gets a line per epoch; a
-    bar shows on stderr where that is a terminal. The seed sets the random state of Python, NumPy and Keras: on one CPU
-    the same call writes the same bytes.
+    best.keras is the epoch with the highest mean IoU on the split ``validation`` (for mattes the lowest mean absolute
+    error), the first of equals; without that split the one with the lowest training loss. The split ``test`` is never
+    read. ``progress`` gets a line per epoch; a bar shows on stderr where that is a terminal. The seed sets the random
+    state of Python, NumPy and Keras: on one CPU the same call writes the same bytes.
+
+    With ``resume`` a run that was stopped goes on after its last whole epoch, as if it had not been stopped; one that
+    is finished goes on where ``config`` lets it have more epochs. In a ``cluster`` the first worker writes ``out``, and
+    the others read it to resume.
     OptionError, FolderError, RecordError or SegdataError before anything in ``out`` changes; JobFailed where the loss
-    stops being a number: then ``out`` stays unfinished.
+    stops being a number: then ``out`` stays unfinished, and holds the epochs before. Stopped where Ctrl-C ends it.
     """
-    data = _checked(shards, config)
-    with output_folder(out, RUN_JSON, OWNED, overwrite, [shards], "train") as folder:
-        keras.utils.set_random_seed(config.seed)
-        model = build_model(config.model, len(data.labels.names), CHANNELS)
-        recorder = _fit(model, data, out, config, progress)
-        _write_results(out, recorder)
-        folder.finish(seal(_run_record(data, out, config, model.count_params(), recorder)))
+    if resume and overwrite:
+        raise OptionError("--resume goes on with a run, --overwrite starts it again. Give one of them.")
+    config = msgspec.convert(msgspec.to_builtins(config), TrainConfig)  # 1 where 1.0 is meant is written as 1.0
+    data = read_options(shards, config, start, cluster)
+    plan = _plan(config, sha256_file(shards / INDEX_JSON), data.started)
+    run = _run_so_far(data, out, plan, resume)
+    if run.rows and run.is_over and is_finished(out, RUN_JSON):
+        return _report(data, out, read_run(out).parameters, run, (IS_OVER,))
+    is_new = not (out / LAST).is_file() and not (out / RUN_JSON).is_file()
+    overwrite = overwrite or is_new  # of a run that was stopped before its first epoch ended there is nothing to lose
+    if cluster.is_chief:
+        _check_folder(out, run, shards, plan, overwrite)
+    if resume and not run.rows:
+        progress(f"note: {out}: {NOTHING_TO_RESUME}")
+    trainee = _trainee(data, run, out, plan, progress)
+    if not cluster.is_chief:
+        _learn(trainee, data, run, None, out, progress)
+        return _report(data, out, trainee.model.count_params(), run)
+    if run.rows and is_finished(out, RUN_JSON):
+        adopt(out, OWNED, plan, RUN_JSON)
+    try:
+        with output_folder(out, RUN_JSON, OWNED, overwrite, [shards], "train", plan) as folder:
+            _begin(trainee.model, out, folder, run)
+            _learn(trainee, data, run, folder, out, progress)
+            write_scores(out, {"validation": SplitScores(network_size=run.best_scores)} if run.best_scores else {})
+            folder.finish(seal(_run_record(data, out, trainee.model.count_params(), run)))
+    except Stopped as error:
+        error.more = ("--resume",)
+        raise
+    return _report(data, out, trainee.model.count_params(), run)
+
+
+# ---- what is there already -------------------------------------------------------------------------------------------
+
+Plan = dict[str, str | int | float | bool | None]
+
+
+def _plan(config: TrainConfig, shards_sha256: str, started: tuple[str | None, str | None]) -> Plan:
+    """What decides the weights of a run after each epoch, a key for each option, augmentations' own included."""
+    options = {name: value for name, value in msgspec.to_builtins(config).items() if name not in _ONLY_THE_END}
+    options["augment"].pop("name")  # of a preset or file; what is in it counts
+    plan: Plan = {"shards": shards_sha256, "weights": started[0], "encoder-weights": started[1], "backend": backend()}
+    return plan | dict(_flat(options, ""))
+
+
+def _flat(options: dict[str, Any], before: str) -> Iterator[tuple[str, str | int | float | bool | None]]:
+    """``{"augment": {"rotate": {"probability": 0.1}}}`` as ``augment.rotate.probability``; lists as JSON."""
+    for name, value in options.items():
+        key = f"{before}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            yield from _flat(value, f"{key}.")
+        elif value is None or isinstance(value, (str, int, float, bool)):
+            yield key, value
+        else:
+            yield key, msgspec.json.encode(value).decode()
+
+
+def _run_so_far(data: Reading, out: Path, plan: Plan, resume: bool) -> Run:
+    """The run in ``out`` that is to go on; a new one where there is none, or none is wanted. Changes nothing.
+
+    FolderError where it was begun with other options, OptionError where it has more epochs than it shall have.
+    """
+    if not resume or not (out / LAST).is_file():
+        return Run(data.config, data.best_name)
+    if is_finished(out, RUN_JSON):
+        record = read_run(out)
+        before = _plan(record.config, record.shards.sha256, (record.weights_sha256, record.encoder_weights))
+        refuse_difference(out, before | {"backend": record.backend}, plan, "was trained", "to go on")
+    else:
+        check_output_folder(out, RUN_JSON, OWNED, False, [data.folder], plan)
+    run = read_progress(out / LAST, data.config, data.best_name)
+    if len(run.rows) > data.config.epochs:
+        raise OptionError(
+            f"--epochs {data.config.epochs}: {out} has {len(run.rows)} epochs already. Give as many or more."
+        )
+    return run
+
+
+def _check_folder(out: Path, run: Run, shards: Path, plan: Plan, overwrite: bool) -> None:
+    """FolderError where ``out`` cannot be written to, or holds what would be lost; changes nothing."""
+    if run.rows:
+        refuse_busy(out)
+        return
+    if (out / LAST).is_file() and not is_finished(out, RUN_JSON) and not overwrite:
+        refuse_busy(out)
+        raise FolderError(
+            f"{out}: holds a run that was stopped. Pass --resume to go on, or --overwrite to start again."
+        )
+    check_output_folder(out, RUN_JSON, OWNED, overwrite, [shards], plan)
+
+
+def _begin(model: Any, out: Path, folder: OutputFolder, run: Run) -> None:
+    """Leave in ``out`` what belongs to the run so far, and no more."""
+    if not run.rows:
+        folder.remove_all_but(())
+        return
+    (out / RUN_JSON).unlink(missing_ok=True)
+    folder.remove_all_but([name for name in _files(out) if not MEASURED.fullmatch(name)])  # of an earlier best.keras
+    write_epoch(model, out, run)  # it may have been stopped between these files
+
+
+def _files(out: Path) -> list[str]:
+    return [path.name for path in out.iterdir()]
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Trainee:
+    """A network, its optimizer, and where they are."""
+
+    model: Any
+    optimizer: Any
+    strategy: Any
+
+    @property
+    def replicas(self) -> int:
+        """On how many devices, here and elsewhere."""
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+
+def _trainee(data: Reading, run: Run, out: Path, plan: Plan, progress: Callable[[str], None]) -> _Trainee:
+    """The network as the run has it: with its first weights, or those of last.keras."""
+    config = data.config
+    if data.cluster.size > 1:
+        meet(data.cluster, {**plan, "epochs": config.epochs, "epochs that are done": len(run.rows)}, progress)
+    strategy = make_strategy(data.cluster) if backend() == "tensorflow" else None
+    seed_weights(config.seed)
+    with strategy.scope() if strategy else nullcontext(), _precision(config.mixed_precision):
+        model = _network(data, run, progress)
+        optimizer = make_optimizer(
+            config.optimizer,
+            config.learning_rate,
+            config.weight_decay,
+            config.clip_norm / (strategy.num_replicas_in_sync if strategy else 1),  # each applies its share of the sum
+            config.mixed_precision == "float16",
+        )
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer, jit_compile=False)  # so that it is saved with the weights
+    if run.rows:
+        load_state(model, out / LAST)
+    return _Trainee(model, optimizer, strategy)
+
+
+def _network(data: Reading, run: Run, progress: Callable[[str], None]) -> Any:
+    """The network, with the weights that it begins with where no epoch is done."""
+    config, start = data.config, data.start
+    weights = None if run.rows else start.encoder_weights
+    model = build_model(
+        config.model, len(data.classes), config.channels, encoder=config.encoder, encoder_weights=weights
+    )
+    if start.weights is not None and not run.rows:
+        found = load_fitting_weights(model, start.weights)
+        progress(f"note: {len(found.loaded)} layers begin with the weights of {start.weights}.")
+        if found.left:
+            progress(f"note: it has none that fit for {', '.join(found.left)}.")
+    if config.freeze_encoder:
+        for layer in encoder_layers(model):
+            layer.trainable = False
+    return model
+
+
+@contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """Layers made in the block compute in that type; their weights are float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _learn(
+    trainee: _Trainee,
+    data: Reading,
+    run: Run,
+    folder: OutputFolder | None,
+    out: Path,
+    progress: Callable[[str], None],
+) -> None:
+    """All epochs that are left."""
+    objective = Objective(data.config.loss, data.class_weights)
+    steps = make_steps(trainee.model, trainee.optimizer, objective, trainee.strategy)
+    loop = Loop(
+        model=trainee.model,
+        steps=steps,
+        batches=training_batches(data, len(run.rows)),
+        samples=samples_by_step(data),
+        validate=_validation(data, steps, max(1, data.config.batch_size // trainee.replicas)),
+        out=out if folder else None,
+        folder=folder,
+        progress=progress,
+    )
+    loop.go(run)
+
+
+def _validation(data: Reading, steps: Any, batch_size: int) -> Callable[[], tuple[float, Scores | MatteScores]] | None:
+    """Every worker validates on all of the split, on one device, so that all decide alike."""
+    samples = data.samples.get("validation")
+    if not samples:
+        return None
+    read = validation_batches(data, batch_size)
+    score = partial(loss(data.config.loss), class_weights=data.class_weights)
+
+    def validate() -> tuple[float, Scores | MatteScores]:
+        found: tuple[float, Scores | MatteScores]
+        if data.inputs.target == "matte":
+            found = validate_mattes(steps, read(), samples, score)
+            counts = found[1].mae is not None
+        else:
+            found = validate_masks(steps, read(), samples, score, data.classes)
+            counts = found[1].mean_iou is not None
+        if not counts:
+            raise JobFailed(f"{data.folder}: no pixel of split 'validation' counts; all are ignored.")
+        return found
+
+    return validate
+
+
+# ---- what it came to -------------------------------------------------------------------------------------------------
+
+
+def _report(data: Reading, out: Path, parameters: int, run: Run, notes: tuple[str, ...] = ()) -> TrainReport:
+    if "validation" not in data.samples:
+        notes = (*notes, NO_VALIDATION)
+    if data.config.augment.plain_background and not has_mattes(data.index):
+        notes = (*notes, NO_MATTES)
     return TrainReport(
         run=out,
-        model=config.model,
-        parameters=model.count_params(),
+        model=data.config.model,
+        parameters=parameters,
         samples=data.samples,
-        epochs=config.epochs,
-        best_epoch=recorder.best_epoch,
-        best_name=recorder.best_name,
-        best_value=recorder.best_value,
-        validation=recorder.best_scores,
-        notes=() if recorder.best_scores else (NO_VALIDATION,),
+        epochs=len(run.rows),
+        best_epoch=run.best.epoch,
+        best_name=run.best_name,
+        best_value=run.best.value,
+        validation=run.best_scores,
+        notes=notes,
     )
 
 
-def _checked(shards: Path, config: TrainConfig) -> _Data:
-    """Everything that can be wrong and is known before the first batch."""
-    card = model_card(config.model)
-    index = read_index(shards)
-    size = picture_size(index, shards)
-    card.check_size(*size, where=str(shards))
-    check_split(index, "train", shards)
-    samples = {
-        split: sum(shard.records for shard in index.shards if shard.split == split) for split in ("train", "validation")
-    }
-    check_shard_sizes(shards, index)
-    return _Data(shards, label_map(index, shards), size, {split: n for split, n in samples.items() if n})
-
-
-def _fit(model: Any, data: _Data, out: Path, config: TrainConfig, progress: Callable[[str], None]) -> _Recorder:
-    """All epochs; the recorder has seen them and written what a run holds per epoch."""
-    pictures = batches(data.folder, "train", config.batch_size, order=Order(seed=config.seed))
-    optimizer = _optimizer(config, len(pictures) * config.epochs)
-    optimizer.build(model.trainable_variables)  # variables made in the first step would make TensorFlow trace it twice
-    # No machine code of XLA's: on a CPU making it takes 10 s and gains nothing.
-    model.compile(optimizer, SparseCrossEntropy(name="cross_entropy"), jit_compile=False)
-    validation = _Validation(model, data, config.batch_size) if "validation" in data.samples else None
-    recorder = _Recorder(out, validation, config.epochs, len(pictures), progress)
-    with read_errors(data.folder):
-        model.fit(pictures, epochs=config.epochs, shuffle=False, callbacks=[recorder], verbose=0)  # they are shuffled
-    return recorder
-
-
-def _optimizer(config: TrainConfig, steps: int) -> Any:
-    """Adam with a short linear warm-up, then a cosine down to 0 at the last step; the gradient's norm is at most 1.
-
-    likeunet, which has one batch norm only, comes further with both in as many steps (by 0.02 of IoU on drawn people).
-    """
-    warm_up = min(WARM_UP_STEPS, steps // 10)
-    rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 10 if warm_up else config.learning_rate,
-        decay_steps=max(1, steps - warm_up),
-        warmup_target=config.learning_rate if warm_up else None,
-        warmup_steps=warm_up,
-    )
-    return keras.optimizers.Adam(rate, global_clipnorm=1.0, name="adam")
-
-
-class _Validation:
-    """Loss and scores of a network in training over the split ``validation``.
-
-    The network is measured as a second model of the same layers: a metric of the model that ``fit`` trains would be
-    counted over the training batches too, which takes a tenth of the time.
-    """
-
-    def __init__(self, model: Any, data: _Data, batch_size: int) -> None:
-        self.data = data
-        self.batches = batches(data.folder, "validation", batch_size)
-        self.metric = MeanIoU(len(data.labels.names))
-        self.model = _same_layers(model)
-        self.model.compile(loss=SparseCrossEntropy(), metrics=[self.metric], jit_compile=False)
-
-    def __call__(self) -> tuple[float, Scores]:
-        loss = self.model.evaluate(self.batches, verbose=0, return_dict=True)["loss"]
-        confusion = self.metric.counts()
-        if not confusion.any():
-            raise JobFailed(f"{self.data.folder}: every pixel of split 'validation' is the ignore index.")
-        return loss, scores(confusion, self.data.labels.names, self.data.samples["validation"])
-
-
-def _same_layers(model: Any) -> Any:
-    """A model of the same layers and weights that is not compiled."""
-    return keras.Model(model.inputs, model.outputs, name=model.name)
-
-
-class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Per epoch: a row of history.csv, last.keras, and best.keras where the epoch is the best so far."""
-
-    def __init__(
-        self,
-        out: Path,
-        validation: _Validation | None,
-        epochs: int,
-        steps: int,
-        progress: Callable[[str], None],
-    ) -> None:
-        super().__init__()
-        self.out, self.validation, self.progress = out, validation, progress
-        self.epochs, self.steps = epochs, steps
-        self.rows: list[Row] = []
-        self.best_name = "val_mean_iou" if validation else "loss"
-        self.best_epoch, self.best_value = 0, math.nan
-        self.best_scores: Scores | None = None
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """A new bar."""
-        what = f"epoch {epoch + 1} of {self.epochs}"
-        self.bar = tqdm(total=self.steps, desc=what, unit=" batches", leave=False, disable=None, dynamic_ncols=True)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Stop at the first loss that is no number."""
-        self.bar.update()
-        loss = (logs or {})["loss"]
-        if not math.isfinite(loss):
-            self.bar.close()
-            raise JobFailed(
-                f"epoch {len(self.rows) + 1}, batch {batch + 1}: the loss is {loss}, expected a number. "
-                "Train again with a lower --learning-rate."
-            )
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write down what the epoch came to."""
-        self.bar.close()
-        val_loss, found = self.validation() if self.validation else (math.nan, None)
-        self.rows.append(_row(epoch + 1, (logs or {})["loss"], val_loss, found))
-        write_atomic(self.out / HISTORY_CSV, _history_csv(self.rows))
-        save_model(self.model, self.out / LAST)
-        value = self.rows[-1][self.best_name]
-        if not self.best_epoch or (value > self.best_value if self.validation else value < self.best_value):
-            self.best_epoch, self.best_value, self.best_scores = epoch + 1, value, found
-            save_model(_same_layers(self.model), self.out / BEST)  # a third of the size, for it has no optimizer
-        self.progress(_progress_line(self.rows[-1], self.epochs))
-
-
-def _row(epoch: int, loss: float, val_loss: float, found: Scores | None) -> Row:
-    """A row of history.csv, rounded; NaN for a class that is absent, and only the loss where nothing was validated."""
-    row: Row = {"epoch": epoch, "loss": round(loss, 6)}
-    if found is None:
-        return row
-    values = {"val_mean_iou": found.mean_iou, **{f"val_iou_{name}": value for name, value in found.iou.items()}}
-    row["val_loss"] = round(val_loss, 6)
-    return row | {name: math.nan if value is None else value for name, value in values.items()}
-
-
-def _history_csv(rows: list[Row]) -> bytes:
-    """Comma-separated, a header line first; an empty cell for NaN."""
-    file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(rows[0])
-    table.writerows(["" if math.isnan(value) else repr(value) for value in row.values()] for row in rows)
-    return file.getvalue().encode("utf-8")
-
-
-def _progress_line(row: Row, epochs: int) -> str:
-    line = f"epoch {row['epoch']} of {epochs}: loss {row['loss']:.4f}"
-    if "val_loss" not in row:
-        return line
-    return f"{line}, validation loss {row['val_loss']:.4f}, mean IoU {row['val_mean_iou']:.4f}"
-
-
-def _write_results(out: Path, recorder: _Recorder) -> None:
-    write_atomic(out / CURVES_PNG, draw_curves(recorder.rows))
-    write_scores(out, {"validation": recorder.best_scores} if recorder.best_scores else {})
-
-
-def _run_record(data: _Data, out: Path, config: TrainConfig, parameters: int, recorder: _Recorder) -> RunRecord:
+def _run_record(data: Reading, out: Path, parameters: int, run: Run) -> RunRecord:
     try:
         path = relative_posix(data.folder, out)
     except FolderError:  # on another drive
         path = None
     return RunRecord(
-        model=config.model,
-        label_map=data.labels,
-        input_size=data.size,
-        input_channels=CHANNELS,
+        model=data.config.model,
+        target=data.inputs.target,
+        label_map=data.index.label_map,
+        geometry=data.inputs.geometry,
+        input_channels=data.config.channels,
         parameters=parameters,
-        config=config,
+        config=data.config,
+        backend=backend(),
         shards=ShardsReference(path=path, sha256=sha256_file(data.folder / INDEX_JSON)),
-        best_epoch=recorder.best_epoch,
-        best_metric=BestMetric(name=recorder.best_name, value=recorder.best_value),
+        epochs=len(run.rows),
+        best_epoch=run.best.epoch,
+        best_metric=BestMetric(name=run.best_name, value=run.best.value),
+        class_weights=data.class_weights,
+        weights_sha256=data.started[0],
+        encoder_weights=data.started[1],
     )

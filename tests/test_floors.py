@@ -23,15 +23,23 @@ FLOORS = {
         {"cli"},
     ],
     "segmodels": [
-        {"config", "quiet"},
-        {"layers", "losses", "metrics", "curves"},
-        {"models", "batches", "checkpoints", "torch_dataset"},
+        {"augment", "bars", "boundaries", "quiet", "schedules"},
+        {"config", "layers"},
+        {"confusion", "curves", "encoders", "inputs", "losses", "metrics"},
+        {"checkpoints", "cluster", "feeds", "history", "models", "steps", "torch_dataset"},
+        {"batches", "meeting", "validation"},
+        {"loop"},
+        {"reading"},
         {"train", "evaluate"},
     ],
 }
-ALTERNATIVES = ("sources", "transforms", "jobs", "models")
-HEAVY = {"tensorflow", "keras", "torch"}
+ALTERNATIVES = ("sources", "transforms", "jobs", "models", "steps")
+HEAVY = {"jax", "tensorflow", "keras", "torch"}
 TORCH = "segmodels.torch_dataset"  # alone imports it
+BACKENDS = {  # alone import it: what trains on one need not have the other
+    "jax": {"segmodels.steps.jax"},
+    "tensorflow": {"segmodels.batches", "segmodels.cluster", "segmodels.steps.tensorflow"},
+}
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
@@ -64,6 +72,8 @@ def faults(name: str, source: str) -> list[str]:
             found.append(f"{name} imports {imported}: only segmodels may")
         if (head[0] == "torch" or imported.startswith(TORCH)) and name != TORCH:
             found.append(f"{name} imports {imported}: only {TORCH} may import torch")
+        if package == "segmodels" and name not in BACKENDS.get(head[0], {name}):
+            found.append(f"{name} imports {imported}: only {', '.join(sorted(BACKENDS[head[0]]))} may")
         if head[0] in HEAVY - {"torch"} and name == TORCH:
             found.append(f"{name} imports {imported}: who uses torch need not have it")
         if head[0] == "segmodels" and package == "segdata" and (at_top or not name.startswith("segdata.cli")):
@@ -103,6 +113,8 @@ def test_imports_go_down(path: Path) -> None:
         ("segmodels.batches", "def f():\n    import torch"),
         ("segmodels.train", "from segmodels.torch_dataset import ShardDataset"),
         ("segmodels.torch_dataset", "import tensorflow as tf"),
+        ("segmodels.train", "def f():\n    import tensorflow as tf"),
+        ("segmodels.steps.tensorflow", "import jax"),
     ],
 )
 def test_this_test_can_fail(name: str, source: str) -> None:

@@ -48,14 +48,20 @@ Split = Annotated[
 ]
 
 
-def size(text: str | None) -> tuple[int, int] | None:
+def size(text: str | None, option: str = "--size") -> tuple[int, int] | None:
     """``"256"`` or ``"192x256"`` (height x width) as (height, width)."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
     if not match:
-        raise OptionError(f"--size {text!r}: expected a side such as 256, or HEIGHTxWIDTH such as 192x256.")
+        raise OptionError(f"{option} {text!r}: expected a side such as 256, or HEIGHTxWIDTH such as 192x256.")
     return int(match[1]), int(match[2] or match[1])
+
+
+def sizes(text: str | None) -> tuple[tuple[int, int], ...]:
+    """``"384x512,256"`` as ((384, 512), (256, 256))."""
+    parts = [] if text is None else text.split(",")
+    return tuple(found for part in parts if (found := size(part, "--size-buckets")) is not None)
 
 
 def share_or_count(text: str, option: str) -> float | int:

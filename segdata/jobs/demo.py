@@ -26,7 +26,8 @@ OWNED = (
     r"|prepared/(masks/person_\d{3}\.png|samples\.jsonl|rejected\.jsonl|dataset\.json)"
     r"|manifests/demo/((train|validation|test)\.(jsonl|txt)|manifest\.json)"
     r"|shards/(demo-[a-z]+\.tfrecord-\d+-of-\d+|offsets/demo-[a-z]+-\d+-of-\d+\.json|(index|features|dataset_info)\.json|[a-z.-]*labels\.txt)"
-    r"|run/((best|last|new)\.keras|history\.csv|(run|metrics)\.json|curves\.png|sheet-test\.png)"
+    r"|run/((best|last|new)\.keras|history\.csv|(run|metrics)\.json|curves\.png|(sheet|worst|confusion)-test\.png"
+    r"|events\.out\.tfevents\.0\.segdata)"
     r"|(prepared|manifests/demo|shards|run)/\.segdata-(unfinished|lock|parts/\w+\.json)"
 )
 _EVERY_NTH_IS_PALETTE = 5
@@ -67,7 +68,7 @@ def demo(folder: Path, progress: Callable[[str], None], overwrite: bool = False)
             done = subprocess.run([sys.executable, "-m", "segdata", *shlex.split(step)], cwd=folder, check=False)
             if done.returncode:
                 raise JobFailed(f"{folder}: `segdata {step}` ended with {done.returncode}; its message stands above.")
-        test = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))["test"]
+        test = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))["test"]["network_size"]
         report = DemoReport(folder, test["iou"]["person"], test["samples"])
         made = {
             "format": "segdata demo",

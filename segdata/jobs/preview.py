@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from segdata import sample_files, shards, sheets, splits
 from segdata.errors import JobFailed, OptionError, SegdataError
@@ -24,7 +26,9 @@ from segdata.records import (
 )
 from segdata.sample_files import Places
 
+Seen = Callable[[shards.Shards, int], Sample]  # what is drawn of the record with that number
 _COMMENT = "segdata preview"
+_NOT_COUNTED = (200, 80, 220)  # pixels of a matte that are -1: violet, since every grey is an alpha
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,37 @@ class PreviewReport:
     total: int
 
 
-def preview(path: Path, out: Path, count: int = 24, split: str | None = None, overwrite: bool = False) -> PreviewReport:
+def preview(
+    path: Path,
+    out: Path,
+    count: int = 24,
+    split: str | None = None,
+    overwrite: bool = False,
+    seen: Sequence[Seen] = (),
+) -> PreviewReport:
     """Write a PNG sheet of ``count`` samples: a fair choice by hashed id, the same every time.
 
-    ``split`` names one split of a manifest or shards; the first that there is where it is None. Raises as the
-    readers do.
+    ``split`` names one split of a manifest or shards; the first that there is where it is None. With ``seen``, for
+    shards only, each record is drawn once for each of them, as that makes it; a matte may then have -1 where a pixel
+    does not count. Raises as the readers do, OptionError for a value that does not fit.
     """
     if count < 1:
         raise OptionError(f"--count {count}: expected 1 or more.")
     if out.suffix.lower() != ".png":
         raise OptionError(f"--out {out}: expected a name ending in .png.")
     check_output_file(out, _is_ours, "sheet that segdata drew", overwrite)
-    samples, labels, total = _samples(path, count, split)
+    if seen and kind_of(path) != INDEX_JSON:
+        raise OptionError(f"{path}: is no folder of shards, which --augment needs. Run `segdata build-tfrecords`.")
+    samples, labels, total = _samples(path, count, split, seen or (shards.Shards.sample,))
     cells = [_cell(sample, labels) for sample in samples]
     if not cells:
         raise JobFailed(f"{path}: holds no sample, expected at least one.")
-    headings = ("image", "mask", "overlay") if labels else ("image", "matte", "cut-out")
+    violet = " (violet: ignored)" if seen else ""
+    headings = ("image", "mask", "overlay") if labels else ("image", f"matte{violet}", "cut-out")
     sheet = sheets.contact_sheet(cells, headings, labels)
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(out, images.with_text(images.encode_png(sheet), _COMMENT))
-    return PreviewReport(out, len(cells), total)
+    return PreviewReport(out, len(cells) // max(1, len(seen)), total)
 
 
 def _is_ours(sheet: Path) -> bool:
@@ -68,10 +83,16 @@ def _cell(sample: Sample, labels: LabelMap | None) -> sheets.Cell:
         return sheets.Cell(sample.id, (sample.image, mask, sheets.overlay(sample.image, sample.mask, labels)))
     if sample.matte is None:
         raise SegdataError(f"sample {sample.id!r}: has neither a mask nor a matte. Run `segdata verify`.")
-    return sheets.Cell(sample.id, (sample.image, sheets.grey(sample.matte), sheets.cutout(sample.image, sample.matte)))
+    alpha = np.maximum(sample.matte, 0)
+    panels = sheets.grey(alpha), sheets.cutout(sample.image, alpha)
+    for panel in panels:
+        panel[sample.matte < 0] = _NOT_COUNTED
+    return sheets.Cell(sample.id, (sample.image, *panels))
 
 
-def _samples(path: Path, count: int, split: str | None) -> tuple[Iterator[Sample], LabelMap | None, int]:
+def _samples(
+    path: Path, count: int, split: str | None, seen: Sequence[Seen]
+) -> tuple[Iterator[Sample], LabelMap | None, int]:
     kind = kind_of(path)
     if kind == DATASET_JSON:
         if split is not None:
@@ -89,7 +110,7 @@ def _samples(path: Path, count: int, split: str | None) -> tuple[Iterator[Sample
         index = read_index(path)
         name = _one_of(split, list(dict.fromkeys(shard.split for shard in index.shards)), path)
         records = shards.open_shards(path, name)  # already in the order of hashed ids
-        shown = (records.sample(i) for i in range(min(count, len(records))))
+        shown = (see(records, i) for i in range(min(count, len(records))) for see in seen)
         return shown, index.label_map, len(records)
     raise OptionError(f"{path}: is a run, expected a prepared dataset, a manifest or shards.")
 

@@ -8,13 +8,14 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import build, coco, convert, memory, million
+from tests.benchmarks import build, coco, convert, inputs, memory, million
 from tests.benchmarks.material import Row
 
 BENCHMARKS = {
     "build": build.measure,
     "coco": coco.measure,
     "convert": convert.measure,
+    "inputs": inputs.measure,
     "memory": memory.measure,
     "million": million.measure,
 }

@@ -16,7 +16,7 @@ from segdata.errors import OptionError, RecordError, SegdataError
 from segdata.formats.tfrecord import frame, masked_crc
 from segdata.order import Order
 from segdata.records import INDEX_JSON, read_index, seal
-from segdata.shards import MASK, open_shards
+from segdata.shards import open_shards
 from segmodels.batches import batches, read_errors, tf
 
 Make = Callable[..., Path]
@@ -124,13 +124,12 @@ def test_pictures_of_their_own_sizes_make_no_batch(make: Make) -> None:
         batches(make(size=None), "train", 4)
 
 
-def test_mattes_alone_are_refused(make: Make) -> None:
-    shards = make()
-    index = read_index(shards)
-    kinds = {key: kind for key, kind in index.features.items() if key != MASK}
-    (shards / INDEX_JSON).write_bytes(seal(msgspec.structs.replace(index, features=kinds, label_map=None)))
-    with pytest.raises(SegdataError, match="mattes and no masks"):
-        batches(shards, "train", 4)
+def test_mattes_come_as_shares(make: Make) -> None:
+    shards = make(has_masks=False, matte_bits=16)
+    found = read(batches(shards, "train", 4))
+    mattes = np.concatenate([target for _, target in found])
+    assert (mattes.dtype, mattes.shape) == ("float32", (10, 64, 64))
+    np.testing.assert_array_equal(mattes, [sample.matte for sample in open_shards(shards, "train")])
 
 
 def test_a_split_without_samples_is_refused_with_those_that_have(make: Make) -> None:
@@ -200,7 +199,7 @@ def test_a_record_that_does_not_decode_ends_in_one_line(make: Make) -> None:
     (shards / index.shards[0].file).write_bytes(data)
     files = [msgspec.structs.replace(index.shards[0], bytes=len(data)), *index.shards[1:]]
     (shards / INDEX_JSON).write_bytes(seal(msgspec.structs.replace(index, shards=files)))
-    message = r"a record does not decode: .* Run `segdata verify"
+    message = r"its bytes are no tf\.train\.Example.* Run `segdata verify"
     with pytest.raises(RecordError, match=message) as caught, read_errors(shards):
         read(batches(shards, "train", 4))
     assert "\n" not in str(caught.value)
