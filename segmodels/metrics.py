@@ -144,8 +144,11 @@ def boundary_counts(truth: Ids, prediction: Ids, classes: int, distance_px: int 
     found = np.zeros((2, classes), np.int64)
     for k in range(classes):
         true, predicted = counted & (truth == k), counted & (prediction == k)
-        if true.any() or predicted.any():  # a class of many is nowhere in most pictures
-            first, second = boundary_region(true, distance_px), boundary_region(predicted, distance_px)
+        either = true | predicted
+        rows, columns = either.any(axis=1).nonzero()[0], either.any(axis=0).nonzero()[0]
+        if rows.size:  # a class of many is nowhere in most pictures, and small in others
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            first, second = (boundary_region(mask[box], distance_px) for mask in (true, predicted))
             found[:, k] = (first & second).sum(), (first | second).sum()
     return found
 
