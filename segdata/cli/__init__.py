@@ -55,7 +55,7 @@ app.command("models")(models.models)
 app.command("demo")(demo.demo)
 
 
-_SIGNALS = ("SIGTERM", "SIGHUP")  # stop as Ctrl-C does: what is done stays, worker processes end
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # all stop as Ctrl-C does: what is done stays, worker processes end
 
 
 def _version(wanted: bool) -> None:
@@ -112,6 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in given:
             raise
+        if caught:  # a library that was being imported makes another error of a KeyboardInterrupt
+            print("segdata: stopped.", file=sys.stderr)
+            sys.exit(_stop_code(caught))
         _fail(f"internal error ({type(error).__name__}: {error}). Run again with --debug and report what it shows.", 1)
 
 
@@ -126,7 +129,7 @@ def _stop_on_signals() -> list[int]:
     if threading.current_thread() is threading.main_thread():
         for name in _SIGNALS:
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stop)
     return caught
 
