@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import mmap
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,9 @@ def origin(manifest_sha256: str, geometry: Geometry) -> str:
     return hashlib.sha256(msgspec.json.encode(decisive)).hexdigest()
 
 
-def parse(payload: bytes, where: str) -> Values:
-    """The features of a record; RecordError, naming ``where``, for bytes that are no Example."""
-    return example.decode(payload, where)
+def parse(payload: bytes, where: str, wanted: Container[str] | None = None) -> Values:
+    """The features of a record, or the ``wanted``; RecordError, naming ``where``, for bytes that are no Example."""
+    return example.decode(payload, where, wanted)
 
 
 def decode_values(values: Values, where: str) -> Sample:

@@ -1,7 +1,7 @@
-"""Shards to batches, as a ``tf.data.Dataset`` of what ``feeds.feed`` makes.
+"""Shards to batches, as a ``tf.data.Dataset`` of what ``feeds.feed`` makes: for a ``fit`` of one's own.
 
-It is the fastest of what was tried: with TensorFlow's own decoders and a ``numpy_function`` a sample, or a batch, its
-threads each keep memory of their own and give it back, which costs as much as decoding.
+With TensorFlow's own decoders and a ``numpy_function`` a sample, or a batch, it takes longer: its threads each keep
+memory of their own and give it back, which costs as much as decoding.
 """
 
 from __future__ import annotations

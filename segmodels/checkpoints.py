@@ -79,7 +79,9 @@ def read_beside(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as saved:
             return saved.read(name)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise RecordError(f"{path}: cannot be read ({error}). Train again with --overwrite.") from error
+        raise RecordError(
+            f"{path}: cannot be read ({error}). Another run can begin with --weights best.keras."
+        ) from error
 
 
 def load_state(model: Any, path: Path) -> None:
@@ -87,7 +89,9 @@ def load_state(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RecordError(f"{path}: cannot be read ({_short(error)}). Train again with --overwrite.") from error
+        raise RecordError(
+            f"{path}: cannot be read ({_short(error)}). Another run can begin with --weights best.keras."
+        ) from error
 
 
 # ---- weights of another network

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +79,10 @@ def make_strategy(cluster: Cluster, devices: Sequence[str] | None = None) -> Any
         config = {"cluster": {"worker": list(cluster.workers)}, "task": {"type": "worker", "index": cluster.number}}
         os.environ["TF_CONFIG"] = json.dumps(config)
         try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # TensorFlow has put its own there
+            return strategy
         except (tf.errors.OpError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise SegdataError(

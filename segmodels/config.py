@@ -196,11 +196,13 @@ class MatteScores(msgspec.Struct, frozen=True, kw_only=True, tag="matte", tag_fi
 
 
 class SplitScores(msgspec.Struct, frozen=True, kw_only=True):
-    """One split: at the network's size and at that of the photos, which is null where it was not measured.
+    """One split: at the network's size and at that of the photos, which is null where it was not measured; of the
+    shards whose index.json has that sha256.
 
     ``photo_truth`` says what the truth at the photo's size is: ``stored`` in the shards, or ``enlarged`` from there.
     """
 
+    shards_sha256: str | None = None
     network_size: Scores | MatteScores
     photo_size: Scores | MatteScores | None = None
     photo_truth: str | None = None

@@ -92,10 +92,12 @@ def evaluate(run: Path, shards: Path, split: str = "test") -> EvaluateReport:
     with _reading_errors(shards):
         measured = _measure(model, Shards(shards, index, split), inputs, record)
     found = measured.scores(record.classes)
+    sha256 = sha256_file(shards / INDEX_JSON)
+    found = msgspec.structs.replace(found, shards_sha256=sha256)
     _draw(measured, record, run, split)
     write_scores(run, {split: found})
     notes = [] if measured.counts else [NOTHING_COUNTS]
-    if sha256_file(shards / INDEX_JSON) != record.shards.sha256:
+    if sha256 != record.shards.sha256:
         notes.append(OTHER_SHARDS)
     return EvaluateReport(
         run=run,
@@ -294,7 +296,7 @@ def _mask_cell(sample: _Shown, labels: LabelMap) -> Cell:
     truth, image = sample.truth, _as_rgb(sample.image)
     prediction = np.where(truth == IGNORE_INDEX, truth, sample.prediction)  # what it says there does not count
     panels = image, colored(truth, labels), colored(prediction, labels), overlay(image, prediction, labels)
-    return Cell(f"{sample.sample_id}  IoU {_short(sample.score, 3)}", panels)
+    return Cell(f"{sample.sample_id}  mean IoU {_short(sample.score, 3)}", panels)
 
 
 def _matte_cell(sample: _Shown) -> Cell:

@@ -17,9 +17,21 @@ from segdata.formats.images import use_one_thread
 from segdata.order import Order
 from segdata.parallel import keep_freed_memory
 from segdata.records import Sample
-from segdata.shards import ORIGINAL_HEIGHT, ORIGINAL_WIDTH, Shards, decode_sound_values, number_in, parse
+from segdata.shards import (
+    IMAGE,
+    MASK,
+    MATTE,
+    ORIGINAL_HEIGHT,
+    ORIGINAL_WIDTH,
+    SOURCE_ID,
+    Shards,
+    decode_sound_values,
+    number_in,
+    parse,
+)
 from segmodels.inputs import TARGETS, Inputs
 
+_WANTED = {IMAGE, MASK, MATTE, SOURCE_ID, ORIGINAL_HEIGHT, ORIGINAL_WIDTH}
 MOST_AHEAD = 8  # batches in the making, however many cores there are: each takes memory
 
 
@@ -44,7 +56,7 @@ def stored(shards: Shards, number: int) -> Stored:
     """One record, decoded. RecordError where it is damaged, or has another size than the index says."""
     payload, where = shards.payload(number)
     try:
-        values = parse(payload, where)
+        values = parse(payload, where, _WANTED)
         height, width = (number_in(values, key, where) for key in (ORIGINAL_HEIGHT, ORIGINAL_WIDTH))
         sample = decode_sound_values(values, where)
     except (ImageRefused, RecordError) as error:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segdata.errors import OptionError
+from segdata.errors import OptionError, SegdataError
+from segdata.labels import IGNORE_INDEX
 from segdata.records import Geometry, IndexRecord, Sample
-from segdata.shards import MASK, MATTE, picture_size
+from segdata.shards import MASK, MATTE
 from segdata.transforms.resize import fit_box, fit_sample
 from segmodels import augment, boundaries
 from segmodels.augment import Augment
@@ -63,11 +64,12 @@ class Inputs:
 
     def fitted(self, sample: Sample, original: tuple[int, int], size: tuple[int, int]) -> Sample:
         """A stored sample, whose photo had (height, width) ``original``, at ``size``; a matte is -1 in the bars."""
-        wanted = replace_size(self.geometry, size)
-        box = fit_box(*original, self.stored) if self.stored.fit == "letterbox" else None
-        if wanted == self.stored and (box is None or sample.matte is None):
+        has_bars = self.stored.fit == "letterbox"
+        is_so = size == self.stored.size and self.geometry.fit == self.stored.fit
+        if is_so and not (has_bars and sample.matte is not None):
             return sample
-        return fit_sample(cropped(sample, box), *original, wanted, matte_padding=IGNORED_ALPHA)
+        box = fit_box(*original, self.stored) if has_bars else None
+        return fit_sample(cropped(sample, box), *original, replace_size(self.geometry, size), IGNORED_ALPHA)
 
     def arrays(
         self, sample: Sample, original: tuple[int, int], size: tuple[int, int], number: int, epoch: int
@@ -86,6 +88,11 @@ class Inputs:
         if self.grey:
             image = to_grey(image)
         return (image, target, boundaries.boundary_of(target)) if self.boundary else (image, target)
+
+
+def uncounted(target: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A target like that one, ids or alpha, in which no pixel counts."""
+    return np.full_like(target, IGNORED_ALPHA if target.dtype.kind == "f" else IGNORE_INDEX)
 
 
 def cropped(sample: Sample, box: tuple[int, int, int, int] | None) -> Sample:
@@ -127,7 +134,11 @@ def network_geometry(index: IndexRecord, where: Path, size: tuple[int, int] | No
     """
     if size is not None:
         return Geometry(size=size, fit=fit)
-    picture_size(index, where)
+    if index.geometry.size is None:
+        raise SegdataError(
+            f"{where}: its shards were built without --size, so pictures differ in size and make no batch. "
+            "Give a size, such as train's --size 256."
+        )
     return index.geometry
 
 

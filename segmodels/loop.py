@@ -17,6 +17,7 @@ from segmodels.bars import sample_bar
 from segmodels.checkpoints import read_beside, save_model
 from segmodels.config import BEST, LAST, MatteScores, Scores, TrainConfig
 from segmodels.history import Row, write_history
+from segmodels.inputs import uncounted
 from segmodels.quiet import keras
 from segmodels.schedules import Best, best, epochs_without_better, learning_rate
 from segmodels.steps import Steps, seed_dropout
@@ -82,6 +83,11 @@ class Loop:
             loss, rate = self._epoch(run)
             self.steps.sync()
             val_loss, found = self.validate() if self.validate else (math.nan, None)
+            if found is not None and not math.isfinite(val_loss):
+                raise JobFailed(
+                    f"epoch {epoch + 1}: the loss on the split 'validation' is {val_loss}, expected a number. "
+                    f"{LAST} is as the epoch before left it. Train again with a lower --learning-rate."
+                )
             run.rows.append(row_of(epoch + 1, rate, loss, val_loss, found))
             is_best = run.best.epoch == epoch + 1
             run.best_scores = found if is_best else run.best_scores
@@ -108,19 +114,14 @@ class Loop:
         return total / samples, rate
 
 
-def _no_number(loss: float, run: Run, batch: int, ids: Any) -> str:
-    names = [sample.decode() if isinstance(sample, bytes) else str(sample) for sample in _listed(ids)]
+def _no_number(loss: float, run: Run, batch: int, ids: Sequence[str]) -> str:
+    names = list(ids)
     more = f" and {len(names) - SHOWN_IDS} more" if len(names) > SHOWN_IDS else ""
     return (
         f"epoch {len(run.rows) + 1}, batch {batch + 1}: the loss is {loss}, expected a number. The batch holds "
         f"{', '.join(names[:SHOWN_IDS])}{more}. {LAST} is as the epoch before left it. "
         "Train again with a lower --learning-rate."
     )
-
-
-def _listed(ids: Any) -> Sequence[Any]:
-    found: Sequence[Any] = ids.numpy().tolist() if hasattr(ids, "numpy") else list(ids)
-    return found
 
 
 def write_epoch(model: Any, out: Path, run: Run) -> None:
@@ -138,7 +139,9 @@ def read_progress(last: Path, config: TrainConfig, best_name: str) -> Run:
     try:
         found = msgspec.json.decode(read_beside(last, PROGRESS), type=Progress)
     except msgspec.DecodeError as error:
-        raise RecordError(f"{last}: its {PROGRESS} is damaged ({error}). Train again with --overwrite.") from error
+        raise RecordError(
+            f"{last}: its {PROGRESS} is damaged ({error}). Another run can begin with --weights best.keras."
+        ) from error
     rows = [{name: math.nan if value is None else value for name, value in row.items()} for row in found.rows]
     return Run(config, best_name, [{**row, "epoch": int(row["epoch"])} for row in rows], found.best_scores)
 
@@ -148,7 +151,7 @@ def same_layers(model: Any) -> Any:
     return keras.Model(model.inputs, model.output, name=model.name)
 
 
-def padded(batches: Iterable[Batch], steps: int, uncounted: Callable[[Any], Any]) -> Iterator[Batch]:
+def padded(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:
     """Batches, and after the last one that one again, uncounted, up to ``steps``: workers must take equally many."""
     last: Batch | None = None
     for last in batches:

@@ -26,6 +26,7 @@ from segdata.records import INDEX_JSON, RUN_JSON, seal
 from segmodels.checkpoints import load_fitting_weights, load_state
 from segmodels.cluster import ALONE, Cluster, make_strategy
 from segmodels.config import (
+    BEST,
     LAST,
     MEASURED,
     OWNED,
@@ -114,6 +115,8 @@ def train(
     plan = _plan(config, sha256_file(shards / INDEX_JSON), data.started)
     run = _run_so_far(data, out, plan, resume)
     if run.rows and run.is_over and is_finished(out, RUN_JSON):
+        if not (out / BEST).is_file():
+            raise FolderError(f"{out / BEST}: is missing. Put it back, or train into another --out.")
         return _report(data, out, read_run(out).parameters, run, (IS_OVER,))
     is_new = not (out / LAST).is_file() and not (out / RUN_JSON).is_file()
     overwrite = overwrite or is_new  # of a run that was stopped before its first epoch ended there is nothing to lose
@@ -131,7 +134,7 @@ def train(
         with output_folder(out, RUN_JSON, OWNED, overwrite, [shards], "train", plan) as folder:
             _begin(trainee.model, out, folder, run)
             _learn(trainee, data, run, folder, out, progress)
-            write_scores(out, {"validation": SplitScores(network_size=run.best_scores)} if run.best_scores else {})
+            _write_scores(data, out, run)
             folder.finish(seal(_run_record(data, out, trainee.model.count_params(), run)))
     except Stopped as error:
         error.more = ("--resume",)
@@ -348,6 +351,12 @@ def _report(data: Reading, out: Path, parameters: int, run: Run, notes: tuple[st
         validation=run.best_scores,
         notes=notes,
     )
+
+
+def _write_scores(data: Reading, out: Path, run: Run) -> None:
+    sha256 = sha256_file(data.folder / INDEX_JSON)
+    scores = SplitScores(shards_sha256=sha256, network_size=run.best_scores) if run.best_scores else None
+    write_scores(out, {"validation": scores} if scores else {})
 
 
 def _run_record(data: Reading, out: Path, parameters: int, run: Run) -> RunRecord:

@@ -55,7 +55,7 @@ app.command("models")(models.models)
 app.command("demo")(demo.demo)
 
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # all stop as Ctrl-C does: what is done stays, worker processes end
+_SIGNALS = ("SIGTERM", "SIGHUP")  # stop as Ctrl-C does: what is done stays, worker processes end
 
 
 def _version(wanted: bool) -> None:
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in given:
             raise
-        if caught:  # a library that was being imported makes another error of a KeyboardInterrupt
+        if caught or _is_interrupt(error):
             print("segdata: stopped.", file=sys.stderr)
             sys.exit(_stop_code(caught))
         _fail(f"internal error ({type(error).__name__}: {error}). Run again with --debug and report what it shows.", 1)
@@ -129,9 +129,18 @@ def _stop_on_signals() -> list[int]:
     if threading.current_thread() is threading.main_thread():
         for name in _SIGNALS:
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, stop)
     return caught
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an error was a KeyboardInterrupt, of which TensorFlow makes others while it is imported or waits."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt)
+        or "KeyboardInterrupt" in str(error)
+        or _is_interrupt(error.__cause__ or error.__context__)
+    )
 
 
 def _stop_code(caught: list[int]) -> int:

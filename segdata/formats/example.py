@@ -7,7 +7,7 @@ each list {value = 1}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 
 from segdata.errors import RecordError
@@ -65,8 +65,9 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def decode(payload: bytes, where: str = "record") -> dict[str, Value]:
-    """The features of a serialised Example, those with one bytes or int64 value; others are left out.
+def decode(payload: bytes, where: str = "record", wanted: Container[str] | None = None) -> dict[str, Value]:
+    """The features of a serialised Example, those with one bytes or int64 value, and of these the ``wanted``; others
+    are left out.
 
     RecordError, naming ``where``, for bytes that are no Example.
     """
@@ -76,9 +77,11 @@ def decode(payload: bytes, where: str = "record") -> dict[str, Value]:
             for _, entry, entry_end in _messages(payload, start, end, (1,)):
                 parts = {number: (first, last) for number, first, last in _fields(payload, entry, entry_end)}
                 (key, key_end), (feature, feature_end) = _message(parts[1]), _message(parts[2])
-                value = _single_value(payload, feature, feature_end)
-                if value is not None:
-                    features[payload[key:key_end].decode("utf-8")] = value
+                name = payload[key:key_end].decode("utf-8")
+                if wanted is None or name in wanted:
+                    value = _single_value(payload, feature, feature_end)
+                    if value is not None:
+                        features[name] = value
     except (IndexError, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
         raise RecordError(f"{where}: its bytes are no tf.train.Example.") from error
     return features

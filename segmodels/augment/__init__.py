@@ -16,6 +16,7 @@ others are on. This is the order, and why:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from segmodels.augment.presets import KINDS, PRESETS, augment
 
 __all__ = ["KINDS", "PRESETS", "Augment", "apply", "augment", "draw"]
 
+_kept = threading.local()
+_EMPTY = np.zeros(4, np.uint64)
 _NUMBERS = 16  # of each augmentation: the first decides whether, the others what
 
 
@@ -40,9 +43,7 @@ def draw(config: Augment, seed: int, epoch: int, record: int) -> dict[str, Any]:
     wanted = [(place, name) for place, name in enumerate(NAMES) if getattr(config, name) is not None]
     if not wanted:
         return {}
-    counter = np.array([0, record, 0, 0], np.uint64)
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=counter))
-    table = generator.random((len(NAMES), _NUMBERS)).tolist()
+    table = _generator(seed, epoch, record).random((len(NAMES), _NUMBERS)).tolist()
     drawn = {}
     for place, name in wanted:
         chance, *numbers = table[place]
@@ -50,6 +51,25 @@ def draw(config: Augment, seed: int, epoch: int, record: int) -> dict[str, Any]:
         if chance < options.probability:
             drawn[name] = options.draw(numbers)
     return drawn
+
+
+def _generator(seed: int, epoch: int, record: int) -> np.random.Generator:
+    """One that a thread keeps: to make one takes longer than all that it draws here."""
+    kept: np.random.Generator | None = getattr(_kept, "generator", None)
+    if kept is None:
+        kept = _kept.generator = np.random.Generator(np.random.Philox(0))
+    kept.bit_generator.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array([0, record, 0, 0], np.uint64),
+            "key": np.array([seed, epoch], np.uint64),
+        },
+        "buffer": _EMPTY,
+        "buffer_pos": 4,  # nothing is left in it
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return kept
 
 
 def apply(

@@ -56,11 +56,11 @@ KINDS: dict[str, Any] = {
 PRESETS = {
     "light": Augment(
         "light",
-        brightness=Brightness((0.8, 1.2), 0.3),
-        contrast=Contrast((0.8, 1.2), 0.3),
+        brightness=Brightness((0.8, 1.2), 0.2),
+        contrast=Contrast((0.8, 1.2), 0.2),
         horizontal_flip=HorizontalFlip(0.5),
         rotate=Rotate((-10, 10), 0.1),
-        scale=Scale((0.85, 1.2), 0.15),
+        scale=Scale((0.85, 1.2), 0.1),
     ),
     "none": Augment("none"),
     "portrait": Augment(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from segdata.errors import SegdataError
 from segdata.labels import IGNORE_INDEX
+from segmodels.inputs import uncounted
 from segmodels.quiet import stderr_held_back
 
 with stderr_held_back():
@@ -105,7 +106,7 @@ class TensorFlowSteps:
 
         def spread(values: list[Any]) -> Any:
             return self.strategy.experimental_distribute_values_from_function(
-                lambda context: values[context.replica_id_in_sync_group % local]
+                lambda context: tf.convert_to_tensor(values[context.replica_id_in_sync_group % local])
             )
 
         by_name = {name: spread([part[name] for _, part in shares]) for name in targets}
@@ -121,8 +122,3 @@ def share(images: Any, targets: dict[str, Any], part: int, parts: int) -> tuple[
     if images.shape[0] > part:
         return images[part::parts], {name: target[part::parts] for name, target in targets.items()}
     return images[:1], {name: uncounted(target[:1]) for name, target in targets.items()}
-
-
-def uncounted(target: Any) -> Any:
-    """A target like that one in which no pixel counts."""
-    return tf.fill(tf.shape(target), tf.constant(-1 if target.dtype.is_floating else IGNORE_INDEX, target.dtype))

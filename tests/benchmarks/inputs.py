@@ -51,7 +51,7 @@ def _measure(shards: Path, folder: Path) -> list[float]:
 
 def _decoding(shards: Path) -> Callable[[], None]:
     """As TensorFlow's own guides write it: TFRecordDataset, a parallel map, batches."""
-    from segmodels.batches import tf
+    import tensorflow as tf
 
     files = [str(shards / shard.file) for shard in open_shards(shards, "train").files]
     kinds = {key: tf.io.FixedLenFeature((), tf.string) for key in (IMAGE, MASK)}
@@ -65,14 +65,14 @@ def _decoding(shards: Path) -> Callable[[], None]:
 
 
 def _reading(shards: Path, preset: str) -> Callable[[], None]:
-    dataset = _batches(shards, preset)
-    return lambda: _exhaust(dataset)
+    """As training is fed, on every backend."""
+    return lambda: _exhaust(_batches(shards, preset))
 
 
 def _batches(shards: Path, preset: str) -> Any:
-    from segmodels.batches import batches
+    from segmodels.feeds import feed
 
-    return batches(shards, "train", _BATCH, inputs=_inputs(shards, preset), order=_order())
+    return feed(open_shards(shards, "train"), _inputs(shards, preset), _BATCH, _order())
 
 
 def _inputs(shards: Path, preset: str) -> Any:
@@ -119,17 +119,17 @@ def _stepping(shards: Path) -> list[float]:
     optimizer = make_optimizer("adam", 1e-3, 0, 1, False)
     optimizer.build(model.trainable_variables)
     steps = make_steps(model, optimizer, Objective())
-    endless = itertools.chain.from_iterable(itertools.repeat(_batches(shards, "light")))
-    images, masks = next(endless)
-    steps.train(images, {"target": masks}, 1e-3)  # traced
+    endless = itertools.chain.from_iterable(_batches(shards, "light") for _ in itertools.count())
+    first = next(endless)
+    steps.train(first.images, first.targets, 1e-3)  # traced
 
     def cached() -> None:
         for _ in range(_STEPS):
-            steps.train(images, {"target": masks}, 1e-3)
+            steps.train(first.images, first.targets, 1e-3)
 
     def fed() -> None:
-        for pictures, truths in itertools.islice(endless, _STEPS):
-            steps.train(pictures, {"target": truths}, 1e-3)
+        for batch in itertools.islice(endless, _STEPS):
+            steps.train(batch.images, batch.targets, 1e-3)
 
     return best_of(3, cached, fed)
 

@@ -120,7 +120,7 @@ def test_only_files_of_the_index_are_read(make: Make) -> None:
 
 
 def test_pictures_of_their_own_sizes_make_no_batch(make: Make) -> None:
-    with pytest.raises(SegdataError, match=r"were built without --size.* with --size 256"):
+    with pytest.raises(SegdataError, match=r"were built without --size.* train's --size 256"):
         batches(make(size=None), "train", 4)
 
 

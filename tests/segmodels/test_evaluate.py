@@ -463,9 +463,9 @@ def test_the_worst_are_worst_and_the_first_are_first(
     (first, headings), (worst, _) = cells
     assert headings == HEADINGS
     assert [caption.split()[0] for caption in first] == [photo.id for photo in photos[:SHEET_SAMPLES]]
-    assert first[3] == "uncounted  IoU -"
+    assert first[3] == "uncounted  mean IoU -"
     # Both classes have 16 pixels a row: i rows wrong make an IoU of (32 - i) / (32 + i).
-    assert worst == [f"wrong{i}  IoU {(32 - i) / (32 + i):.3f}" for i in range(29, 29 - SHEET_SAMPLES, -1)]
+    assert worst == [f"wrong{i}  mean IoU {(32 - i) / (32 + i):.3f}" for i in range(29, 29 - SHEET_SAMPLES, -1)]
     for path in (report.sheet, report.worst):
         assert images.decode_rgb(path.read_bytes()).shape[1] > 4 * 176
 
