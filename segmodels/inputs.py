@@ -92,6 +92,7 @@ class Inputs:
 
 def uncounted(target: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A target like that one, ids or alpha, in which no pixel counts."""
+    target = np.asarray(target)  # a tensor too
     return np.full_like(target, IGNORED_ALPHA if target.dtype.kind == "f" else IGNORE_INDEX)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from segdata.labels import label_map
 from segdata.records import Geometry, SplitOptions
 from segdata.sources.humanparsing import HumanParsing
 from tests.folders import Made, segdata
+
+# A job that a shell started in the background ignores Ctrl-C, and so would the processes that tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
