@@ -218,13 +218,12 @@ def read_run(folder: Path) -> RunRecord:
     return unseal(path.read_bytes(), RunRecord, str(path))
 
 
-def read_scores(run: Path) -> dict[str, SplitScores]:
-    """``metrics.json`` of a run by split; empty where there is none. RecordError where it does not decode."""
-    path = run / METRICS_JSON
+def read_scores(path: Path) -> dict[str, SplitScores]:
+    """A ``metrics.json`` by split; empty where there is none. RecordError where it does not decode."""
     return decode(path.read_bytes(), dict[str, SplitScores], str(path)) if path.is_file() else {}
 
 
-def write_scores(run: Path, scores: Mapping[str, SplitScores]) -> None:
-    """Put the scores of some splits into ``metrics.json``, by rename; those of other splits stay."""
-    by_split = dict(sorted({**read_scores(run), **scores}.items()))
-    write_atomic(run / METRICS_JSON, msgspec.json.format(msgspec.json.encode(by_split), indent=2) + b"\n")
+def write_scores(path: Path, scores: Mapping[str, SplitScores]) -> None:
+    """Put the scores of some splits into a ``metrics.json``, by rename; those of other splits stay."""
+    by_split = dict(sorted({**read_scores(path), **scores}.items()))
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(by_split), indent=2) + b"\n")

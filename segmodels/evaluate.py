@@ -18,7 +18,7 @@ from segdata.formats.files import sha256_file, write_atomic
 from segdata.formats.images import Pixels, decode_mask, decode_matte, encode_png
 from segdata.labels import IGNORE_INDEX, LabelMap
 from segdata.order import Order
-from segdata.records import INDEX_JSON, Geometry, IndexRecord, read_index
+from segdata.records import INDEX_JSON, IndexRecord, read_index
 from segdata.shards import (
     MASK,
     MATTE,
@@ -34,13 +34,14 @@ from segdata.shards import (
 from segdata.sheets import Cell, colored, contact_sheet, cutout, grey, overlay
 from segdata.transforms.resize import fit_box, resize_nearest, resize_smooth
 from segmodels.bars import sample_bar
-from segmodels.checkpoints import load_model
-from segmodels.config import BEST, MatteScores, RunRecord, Scores, SplitScores, read_run, read_scores, write_scores
+from segmodels.config import METRICS_JSON, MatteScores, Scores, SplitScores, read_scores, write_scores
 from segmodels.confusion import draw_confusion
 from segmodels.feeds import Fed, feed
 from segmodels.inputs import Inputs, has_mattes, target_of
-from segmodels.metrics import MatteTally, SegmentationTally, predicted_ids, probabilities, rounded, scores
-from segmodels.validation import matte_scores, to_numpy
+from segmodels.metrics import MatteTally, SegmentationTally, rounded, scores
+from segmodels.networks import Network, open_network
+from segmodels.photo_size import at_photo_size
+from segmodels.validation import matte_scores
 
 SHEET_SAMPLES = 24
 _AT_A_TIME = 8  # samples: a network that learned on several devices is measured on one
@@ -55,7 +56,7 @@ Tally = SegmentationTally | MatteTally
 
 @dataclass(frozen=True)
 class EvaluateReport:
-    """How good a run is over one split, and where the pictures of it lie.
+    """How good a network is over one split, and where the pictures of it lie.
 
     ``size`` is the network's, (height, width). ``confusion`` is None for mattes, which have no classes.
     """
@@ -71,57 +72,59 @@ class EvaluateReport:
 
 
 def evaluate(run: Path, shards: Path, split: str = "test") -> EvaluateReport:
-    """Measure best.keras of ``run`` over ``split`` of ``shards``, which may be of any geometry.
+    """Measure a run's best.keras, or an exported network, over ``split`` of ``shards``, which may be of any geometry.
 
     Pictures are fitted as in training, without augmentation. At the network's size bars do not count; at the photo's
     own size they are cut off, and the probabilities enlarged smoothly before the class is chosen.
 
-    Writes the split's entry in RUN/metrics.json, whose other entries stay, and pictures, all at the network's size:
+    Writes the split's entry in RUN/metrics.json, whose other entries stay, and pictures, all at the network's size;
+    for an exported FILE in FILE.metrics.json, and likewise beside it:
     RUN/sheet-SPLIT.png shows the first 24 samples in the order of the shards, which is by salted hash,
     RUN/worst-SPLIT.png the 24 with the lowest mean IoU (mattes: the highest mean absolute error), the worst first, and
     RUN/confusion-SPLIT.png, not for mattes, what each class was taken for. OptionError where run and shards do not fit
     together; FolderError or RecordError where either is unfinished or damaged: then nothing is written.
     """
-    record, index = read_run(run), read_index(shards)
-    _check_fit(record, index, run, shards)
+    network, index = open_network(run), read_index(shards)
+    _check_fit(network, index, shards)
     check_split(index, split, shards)
     check_shard_sizes(shards, index)
-    read_scores(run)  # a damaged one shows before an hour of measuring, not after
-    model = load_model(run / BEST)
-    inputs = Inputs(index.geometry, record.geometry, record.target, grey=record.config.grey)
+    metrics = network.beside(METRICS_JSON)
+    read_scores(metrics)  # a damaged one shows before an hour of measuring, not after
+    inputs = Inputs(index.geometry, network.geometry, network.target, grey=network.is_grey)
     with _reading_errors(shards):
-        measured = _measure(model, Shards(shards, index, split), inputs, record)
-    found = measured.scores(record.classes)
+        measured = _measure(network, Shards(shards, index, split), inputs)
+    found = measured.scores(network.classes)
     sha256 = sha256_file(shards / INDEX_JSON)
     found = msgspec.structs.replace(found, shards_sha256=sha256)
-    _draw(measured, record, run, split)
-    write_scores(run, {split: found})
+    _draw(measured, network, split)
+    write_scores(metrics, {split: found})
     notes = [] if measured.counts else [NOTHING_COUNTS]
-    if sha256 != record.shards.sha256:
+    if network.shards_sha256 not in (None, sha256):
         notes.append(OTHER_SHARDS)
     return EvaluateReport(
         run=run,
         split=split,
-        size=record.size,
+        size=network.size,
         scores=found,
-        sheet=_picture(run, "sheet", split),
-        worst=_picture(run, "worst", split),
-        confusion=_picture(run, "confusion", split) if record.target == "mask" else None,
+        sheet=_picture(network, "sheet", split),
+        worst=_picture(network, "worst", split),
+        confusion=_picture(network, "confusion", split) if network.target == "mask" else None,
         notes=tuple(notes),
     )
 
 
-def _check_fit(record: RunRecord, index: IndexRecord, run: Path, shards: Path) -> None:
-    if record.target == "matte":
+def _check_fit(network: Network, index: IndexRecord, shards: Path) -> None:
+    run = network.path
+    if network.target == "matte":
         if not has_mattes(index):
             raise OptionError(f"{shards}: holds masks, but {run} learned mattes. Evaluate on shards that hold mattes.")
         return
     if index.label_map is None or target_of(index) != "mask":
         raise OptionError(f"{shards}: holds mattes, but {run} learned masks. Evaluate on shards that hold masks.")
-    if index.label_map.names != record.classes:
+    if index.label_map.names != network.classes:
         raise OptionError(
             f"{shards}: classes {', '.join(index.label_map.names)}, but {run} was trained on "
-            f"{', '.join(record.classes)}. Evaluate on shards of the same label map."
+            f"{', '.join(network.classes)}. Evaluate on shards of the same label map."
         )
 
 
@@ -184,13 +187,13 @@ class _Measured:
         )
 
 
-def _measure(model: Any, shards: Shards, inputs: Inputs, record: RunRecord) -> _Measured:
+def _measure(model: Network, shards: Shards, inputs: Inputs) -> _Measured:
     """The whole split in the order of the shards; of a photo no more is held than its truth at its own size."""
-    network, photo = (_tally(record) for _ in range(2))
+    network, photo = (_tally(model) for _ in range(2))
     found, number = _Measured(network, photo), 0
     with sample_bar(len(shards), f"evaluate {shards.split}") as bar:
         for batch in feed(shards, inputs, _AT_A_TIME, Order()):
-            predictions, shares = _predict(model, batch, inputs.target)
+            predictions, shares = _predict(model, batch)
             for i, sample_id in enumerate(batch.ids):
                 # Copies: a view that is kept to be drawn would keep its whole batch.
                 image, truth, prediction = (a[i].copy() for a in (batch.images, batch.targets["target"], predictions))
@@ -203,42 +206,17 @@ def _measure(model: Any, shards: Shards, inputs: Inputs, record: RunRecord) -> _
     return found
 
 
-def _tally(record: RunRecord) -> Tally:
-    return MatteTally() if record.target == "matte" else SegmentationTally(len(record.classes))
+def _tally(model: Network) -> Tally:
+    return MatteTally() if model.target == "matte" else SegmentationTally(len(model.classes))
 
 
-def _predict(model: Any, batch: Fed, target: str) -> tuple[Array, Array]:
+def _predict(model: Network, batch: Fed) -> tuple[Array, Array]:
     """Of a batch the ids (B, H, W) uint8, or alphas float32, and the probabilities (B, H, W, classes) float32."""
-    outputs = model.predict_on_batch(batch.images)
-    logits = outputs["mask"] if isinstance(outputs, dict) else outputs
-    shares = to_numpy(probabilities(logits))
-    return (shares[..., 1] if target == "matte" else to_numpy(predicted_ids(logits))), shares
+    shares = model.shares(batch.images)
+    return (shares[..., 1] if model.target == "matte" else shares.argmax(axis=-1).astype(np.uint8)), shares
 
 
 # ---- at the photo's own size -----------------------------------------------------------------------------------------
-
-
-def at_photo_size(shares: Array, original: tuple[int, int], geometry: Geometry, target: str) -> Array:
-    """What a network says of a photo at that one's own (height, width) ``original``: the fit to ``geometry`` undone.
-
-    ``shares`` (h, w, classes) float32 are probabilities at the network's size. Bars are cut off and the rest is resized
-    smoothly, before the highest is chosen, the first of equals: ids (H, W) uint8; for the target ``matte`` the alpha of
-    class 1, float32 in [0, 1].
-    """
-    x, y, w, h = fit_box(*original, geometry)
-    inside = shares[y : y + h, x : x + w]
-    if target == "matte":
-        return np.clip(_resized(inside, 1, original), 0, 1)
-    highest, ids = _resized(inside, 0, original), np.zeros(original, np.uint8)
-    for k in range(1, shares.shape[-1]):  # one class at a time: all those of a large photo would not fit into memory
-        share = _resized(inside, k, original)
-        ids[share > highest] = k
-        np.maximum(highest, share, out=highest)
-    return ids
-
-
-def _resized(shares: Array, k: int, size: tuple[int, int]) -> Array:
-    return resize_smooth(np.ascontiguousarray(shares[:, :, k]), *size)
 
 
 def _photo_truth(shards: Shards, number: int, target: str) -> tuple[Array, tuple[int, int], bool]:
@@ -277,19 +255,19 @@ def _scores(tally: Tally, classes: Sequence[str]) -> Scores | MatteScores:
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
-def _draw(measured: _Measured, record: RunRecord, run: Path, split: str) -> None:
-    labels = record.label_map
+def _draw(measured: _Measured, network: Network, split: str) -> None:
+    labels = network.label_map
     headings = HEADINGS if labels else MATTE_HEADINGS
     for name, samples in (("sheet", measured.first), ("worst", measured.worst)):
         cells = [_mask_cell(sample, labels) if labels else _matte_cell(sample) for sample in samples]
-        write_atomic(_picture(run, name, split), encode_png(contact_sheet(cells, headings, labels)))
+        write_atomic(_picture(network, name, split), encode_png(contact_sheet(cells, headings, labels)))
     if isinstance(measured.network, SegmentationTally):
-        picture = draw_confusion(measured.network.confusion, record.classes)
-        write_atomic(_picture(run, "confusion", split), picture)
+        picture = draw_confusion(measured.network.confusion, network.classes)
+        write_atomic(_picture(network, "confusion", split), picture)
 
 
-def _picture(run: Path, name: str, split: str) -> Path:
-    return run / f"{name}-{split}.png"
+def _picture(network: Network, name: str, split: str) -> Path:
+    return network.beside(f"{name}-{split}.png")
 
 
 def _mask_cell(sample: _Shown, labels: LabelMap) -> Cell:

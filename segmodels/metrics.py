@@ -232,6 +232,17 @@ def probabilities(logits: Any) -> Any:
     return ops.softmax(logits, axis=-1)
 
 
+def with_probabilities(model: Any, size: tuple[int, int], channels: int) -> Any:
+    """A network that gives ``probabilities`` alone of pictures (B, height, width, channels) of one ``size``.
+
+    Known sizes let upsampling run as the backend's own, which is twice as fast on a CPU.
+    """
+    image = keras.Input((*size, channels), name="image")
+    outputs = model(image, training=False)
+    logits = outputs["mask"] if isinstance(outputs, dict) else outputs
+    return keras.Model(image, probabilities(logits), name=model.name)
+
+
 def predicted_ids(logits: Any) -> Any:
     """(B, H, W) uint8: the class of the highest logit, the first of equals; for C = 1 the person where it is above 0.
 

@@ -29,6 +29,7 @@ from segmodels.config import (
     BEST,
     LAST,
     MEASURED,
+    METRICS_JSON,
     OWNED,
     BestMetric,
     MatteScores,
@@ -356,7 +357,7 @@ def _report(data: Reading, out: Path, parameters: int, run: Run, notes: tuple[st
 def _write_scores(data: Reading, out: Path, run: Run) -> None:
     sha256 = sha256_file(data.folder / INDEX_JSON)
     scores = SplitScores(shards_sha256=sha256, network_size=run.best_scores) if run.best_scores else None
-    write_scores(out, {"validation": scores} if scores else {})
+    write_scores(out / METRICS_JSON, {"validation": scores} if scores else {})
 
 
 def _run_record(data: Reading, out: Path, parameters: int, run: Run) -> RunRecord:

@@ -23,22 +23,29 @@ FLOORS = {
         {"cli"},
     ],
     "segmodels": [
-        {"augment", "bars", "boundaries", "quiet", "schedules"},
+        {"augment", "bars", "boundaries", "compose", "photo_size", "quiet", "refine", "schedules", "smoothing"},
         {"config", "layers"},
-        {"confusion", "curves", "encoders", "inputs", "losses", "metrics"},
+        {"confusion", "curves", "encoders", "exported", "inputs", "losses", "metrics"},
         {"checkpoints", "cluster", "feeds", "history", "models", "steps", "torch_dataset"},
-        {"batches", "meeting", "validation"},
-        {"loop"},
+        {"batches", "exporters", "meeting", "runtimes", "validation"},
+        {"loop", "networks"},
         {"reading"},
-        {"train", "evaluate"},
+        {"train", "evaluate", "export", "predict"},
     ],
 }
-ALTERNATIVES = ("sources", "transforms", "jobs", "models", "steps")
+ALTERNATIVES = ("exporters", "jobs", "models", "runtimes", "sources", "steps", "transforms")
 HEAVY = {"jax", "tensorflow", "keras", "torch"}
 TORCH = "segmodels.torch_dataset"  # alone imports it
 BACKENDS = {  # alone import it: what trains on one need not have the other
     "jax": {"segmodels.steps.jax"},
-    "tensorflow": {"segmodels.batches", "segmodels.cluster", "segmodels.steps.tensorflow"},
+    "tensorflow": {
+        "segmodels.batches",
+        "segmodels.cluster",
+        "segmodels.exporters.saved_model",
+        "segmodels.exporters.tflite",
+        "segmodels.runtimes.saved_model",
+        "segmodels.steps.tensorflow",
+    },
 }
 
 

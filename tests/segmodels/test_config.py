@@ -154,20 +154,20 @@ def mattes(value: float) -> SplitScores:
 
 
 def test_scores_of_other_splits_stay(tmp_path: Path) -> None:
-    assert read_scores(tmp_path) == {}
-    write_scores(tmp_path, {"validation": masks(0.5)})
-    write_scores(tmp_path, {"test": masks(0.25)})
-    write_scores(tmp_path, {"validation": masks(0.75)})
-    write_scores(tmp_path, {})
-    assert read_scores(tmp_path) == {"test": masks(0.25), "validation": masks(0.75)}
+    assert read_scores(tmp_path / METRICS_JSON) == {}
+    write_scores(tmp_path / METRICS_JSON, {"validation": masks(0.5)})
+    write_scores(tmp_path / METRICS_JSON, {"test": masks(0.25)})
+    write_scores(tmp_path / METRICS_JSON, {"validation": masks(0.75)})
+    write_scores(tmp_path / METRICS_JSON, {})
+    assert read_scores(tmp_path / METRICS_JSON) == {"test": masks(0.25), "validation": masks(0.75)}
 
 
 def test_scores_of_mattes_come_back_as_such(tmp_path: Path) -> None:
-    write_scores(tmp_path, {"test": mattes(0.25)})
-    assert read_scores(tmp_path) == {"test": mattes(0.25)}
+    write_scores(tmp_path / METRICS_JSON, {"test": mattes(0.25)})
+    assert read_scores(tmp_path / METRICS_JSON) == {"test": mattes(0.25)}
     (tmp_path / METRICS_JSON).write_bytes(b'{"test": {"network_size": {"kind": "dog"}}}')
     with pytest.raises(RecordError, match=r"metrics\.json") as caught:
-        read_scores(tmp_path)
+        read_scores(tmp_path / METRICS_JSON)
     assert "\n" not in str(caught.value)
 
 

@@ -41,6 +41,7 @@ from segmodels import evaluate as evaluate_module
 from segmodels.checkpoints import save_model
 from segmodels.config import (
     BEST,
+    METRICS_JSON,
     OWNED,
     BestMetric,
     MatteScores,
@@ -58,9 +59,9 @@ from segmodels.evaluate import (
     NOTHING_COUNTS,
     OTHER_SHARDS,
     SHEET_SAMPLES,
-    at_photo_size,
     evaluate,
 )
+from segmodels.photo_size import at_photo_size
 from segmodels.quiet import keras
 from tests.segmodels.material import BINARY
 
@@ -379,9 +380,9 @@ def test_the_truth_is_stored_only_where_that_of_every_photo_is(tmp_path: Path) -
 def test_shards_of_other_splits_keep_their_scores(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", reader(2), letterbox(16, 16))
     other = SplitScores(network_size=MatteScores(mae=1.0, mse=1.0, gradient=1.0, samples=1))
-    write_scores(run, {"validation": other, "test": other})
+    write_scores(run / METRICS_JSON, {"validation": other, "test": other})
     report = evaluate(run, write(tmp_path / "shards", two_photos()))
-    assert read_scores(run) == {"test": report.scores, "validation": other}
+    assert read_scores(run / METRICS_JSON) == {"test": report.scores, "validation": other}
 
 
 # ---- mattes ----------------------------------------------------------------------------------------------------------

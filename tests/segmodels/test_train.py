@@ -29,7 +29,7 @@ from segmodels import loop
 from segmodels import train as train_module
 from segmodels.augment import augment
 from segmodels.checkpoints import load_model
-from segmodels.config import BEST, EVENTS, LAST, OWNED, TrainConfig, read_run, read_scores
+from segmodels.config import BEST, EVENTS, LAST, METRICS_JSON, OWNED, TrainConfig, read_run, read_scores
 from segmodels.evaluate import evaluate
 from segmodels.losses import LOSSES, balanced_weights
 from segmodels.models import MODELS, ModelCard, Total, encoder_layers
@@ -86,8 +86,8 @@ def test_the_record_says_what_was_trained_on_what(trained: Trained) -> None:
     best = max(rows(trained.run), key=lambda row: float(row["val_mean_iou"]))
     assert (record.best_epoch, record.best_metric.name) == (int(best["epoch"]), "val_mean_iou")
     assert record.best_metric.value == float(best["val_mean_iou"])
-    assert read_scores(trained.run)["validation"].network_size.mean_iou == record.best_metric.value
-    assert "test" not in read_scores(trained.run)
+    assert read_scores(trained.run / METRICS_JSON)["validation"].network_size.mean_iou == record.best_metric.value
+    assert "test" not in read_scores(trained.run / METRICS_JSON)
 
 
 def test_there_is_a_line_of_progress_per_epoch(trained: Trained) -> None:
@@ -97,7 +97,7 @@ def test_there_is_a_line_of_progress_per_epoch(trained: Trained) -> None:
 
 def test_best_gives_what_the_record_says_it_gave(trained: Trained) -> None:
     found = evaluate(Path(shutil.copytree(trained.run, trained.run.parent / "again")), trained.shards, "validation")
-    recorded = read_scores(trained.run)["validation"].network_size
+    recorded = read_scores(trained.run / METRICS_JSON)["validation"].network_size
     for name in ("mean_iou", "iou", "pixel_accuracy", "samples", "absent"):
         assert getattr(found.scores.network_size, name) == getattr(recorded, name)
     assert not found.notes
@@ -227,7 +227,7 @@ def test_a_finished_run_takes_more_epochs_and_forgets_what_was_measured(discs: P
     assert (report.epochs, len(rows(out)), read_run(out).epochs) == (6, 6, 6)
     assert rows(out)[:4] == rows(whole)
     assert {path.name for path in out.iterdir()} == FILES
-    assert list(read_scores(out)) == ["validation"]
+    assert list(read_scores(out / METRICS_JSON)) == ["validation"]
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_without_validation_the_lowest_loss_is_best_and_the_report_says_so(make:
     assert "`segdata split --validation 0.1`" in NO_VALIDATION
     assert list(rows(tmp_path / "run")[0]) == ["epoch", "learning_rate", "loss"]
     assert report.best_value == min(float(row["loss"]) for row in rows(tmp_path / "run"))
-    assert read_scores(tmp_path / "run") == {}
+    assert read_scores(tmp_path / "run" / METRICS_JSON) == {}
     assert "validation" not in "".join(lines)
 
 
