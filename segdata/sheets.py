@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segdata.formats.images import Pixels
+from segdata.formats.images import Pixels, count_values
 from segdata.labels import LabelMap, palette
 
 _GAP = 6
@@ -34,8 +34,16 @@ def colored(mask: Pixels, labels: LabelMap) -> Pixels:
 
 def overlay(image: Pixels, mask: Pixels, labels: LabelMap, strength: float = 0.55) -> Pixels:
     """The image with classes other than 0 tinted in their colours; the ignore index whitened."""
-    tint = np.where(mask[:, :, None] > 0, strength, 0.0)
-    mixed: Pixels = np.rint(image * (1 - tint) + colored(mask, labels) * tint).astype(np.uint8)
+    import cv2
+
+    mixed, levels = image.copy(), np.arange(256)[:, None]
+    for k in np.flatnonzero(count_values(mask)[1:]) + 1:
+        tinted = np.rint(levels * (1 - strength) + palette(labels)[k] * strength).astype(np.uint8)
+        there = cv2.compare(mask, int(k), cv2.CMP_EQ)  # type: ignore[call-overload]
+        x, y, w, h = cv2.boundingRect(there)
+        box = np.s_[y : y + h, x : x + w]
+        # By a table of levels: arithmetic takes ten times as long.
+        cv2.copyTo(cv2.LUT(np.ascontiguousarray(image[box]), tinted[:, None]), there[box], mixed[box])
     return mixed
 
 

@@ -178,14 +178,26 @@ def check_jpeg(data: bytes, expected: Header) -> None:
     OpenCV and Pillow let libjpeg's warnings pass, so one that was cut and got an end marker has a grey rest with them.
     As grey: every coefficient is still read, but colours are not computed, which halves the time.
     """
+    _decode_jpeg(data, "GRAY", expected)
+
+
+def decode_jpeg_strictly(data: bytes) -> Pixels:
+    """A grey or colour JPEG, (H, W, 3) uint8 RGB as stored. ImageRefused as ``check_stored`` and ``check_jpeg``."""
+    found, data = _check_structure(data)
+    return _decode_jpeg(data, "RGB", found)
+
+
+def _decode_jpeg(data: bytes, colors: str, expected: Header) -> Pixels:
     try:
-        height, width = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True).shape[:2]
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=colors, strict=True)
     except ValueError as error:
         raise ImageRefused("damaged", f"libjpeg says: {error}") from error
+    height, width = pixels.shape[:2]
     if (height, width) != (expected.height, expected.width):
         raise ImageRefused(
             "damaged", f"decodes to {width}x{height}, its header says {expected.width}x{expected.height}"
         )
+    return pixels
 
 
 def decode_stored(data: bytes) -> Pixels | npt.NDArray[np.uint16]:
@@ -310,10 +322,13 @@ def encode_mask(mask: Pixels) -> bytes:
 
 
 def encode_png(pixels: Pixels | npt.NDArray[np.uint16]) -> bytes:
-    """(H, W) grey of 8 or 16 bits, or (H, W, 3) uint8 RGB, as PNG."""
+    """(H, W) grey of 8 or 16 bits, (H, W, 3) uint8 RGB or (H, W, 4) uint8 RGBA, as PNG."""
     import cv2
 
-    return _imencode(".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), ())
+    if pixels.ndim == 2:
+        return _imencode(".png", pixels, ())
+    order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    return _imencode(".png", cv2.cvtColor(pixels, order), ())
 
 
 def with_text(png: bytes, text: str) -> bytes:

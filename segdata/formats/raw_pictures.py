@@ -27,6 +27,8 @@ from segdata.formats.images import (
     check_pixels,
     check_stored,
     count_values,
+    decode_jpeg_strictly,
+    decode_rgb,
     encode_png,
     header,
     imdecode,
@@ -89,14 +91,32 @@ def read_photo(data: bytes) -> Photo:
     orientation = _orientation(picture, data)
     if orientation == 1 and _is_stored_as_it_is(picture, data):
         return Photo(data, check_stored(data))
+    _check_whole(data)
+    turned = encode_png(_turned_pixels(picture, orientation))
+    was = f"{(picture.format or '').lower()} {picture.mode}"
+    return Photo(turned, header(turned), orientation, was if orientation == 1 else f"{was}, EXIF {orientation}")
+
+
+def read_rgb(data: bytes) -> Pixels:
+    """A photo of any readable format as (H, W, 3) uint8 RGB, upright: the pixels that ``read_photo`` makes, without its
+    PNG between. ImageRefused as there.
+    """
+    picture = _open(data)
+    orientation = _orientation(picture, data)
+    if orientation == 1 and _is_stored_as_it_is(picture, data):
+        return decode_jpeg_strictly(data) if picture.format == "JPEG" else decode_rgb(data)
+    _check_whole(data)
+    pixels = _turned_pixels(picture, orientation)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _check_whole(data: bytes) -> None:
+    """ImageRefused where Pillow would load a picture of which a part is missing."""
     if data.startswith(JPEG_MAGIC):
         check_jpeg_end(data)
         check_jpeg(data, header(data))
     elif data.startswith(PNG_MAGIC):
         png_chunks(data)
-    turned = encode_png(_turned_pixels(picture, orientation))
-    was = f"{(picture.format or '').lower()} {picture.mode}"
-    return Photo(turned, header(turned), orientation, was if orientation == 1 else f"{was}, EXIF {orientation}")
 
 
 def _formats(data: bytes) -> tuple[str, ...]:
