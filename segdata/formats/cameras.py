@@ -37,7 +37,8 @@ class Camera:
                 self._capture.release()
                 raise ImageRefused("unreadable", f"camera:{number}: OpenCV finds no such camera, or it is in use")
             self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            first = next(filter(None.__ne__, (self._read() for _ in range(_TRIES))), None)
+            tries = (self._read() for _ in range(_TRIES))
+            first = next((pixels for pixels in tries if pixels is not None), None)
         if first is None:
             self._capture.release()
             raise ImageRefused("unreadable", f"camera:{number}: it is there and gives no frame, expected one")
