@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
@@ -43,7 +43,8 @@ class SampleLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     for a picture that convert made, in the dataset's own folder). ``mask`` and ``matte`` are relative to the
     dataset's folder.
     ``height`` and ``width`` are in pixels after the EXIF turn, the sizes of files in bytes. ``crop`` is (x, y, w, h)
-    in the source photo.
+    in the source photo. ``confidence`` is a network's in what it drew: the mean over the pixels of its highest
+    probability; None where people drew it.
     """
 
     id: str
@@ -69,6 +70,7 @@ class SampleLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     mask_resized_from: tuple[int, int] | None = None  # (height, width) of the raw mask or matte
     source_sha256: str | None = None  # of the raw photo, where the image was made from it
     enlarged_from: tuple[int, int] | None = None  # (height, width) of the crop, where that was smaller
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
 class RejectedLine(msgspec.Struct, frozen=True, kw_only=True):

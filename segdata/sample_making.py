@@ -247,7 +247,8 @@ def _cut(task: SampleTask, entry: Entry, read: _Read, pixels: RawIds, name: str,
 def _notes(entry: Entry, read: _Read) -> dict[str, Any]:
     """What a sample line says of where its photo is from."""
     turn = read.photo.orientation
-    return {"license": entry.license, "exif_orientation": turn if turn != 1 else None}
+    confidence = None if entry.confidence is msgspec.UNSET else entry.confidence
+    return {"license": entry.license, "exif_orientation": turn if turn != 1 else None, "confidence": confidence}
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def overlay(image: Pixels, mask: Pixels, labels: LabelMap, strength: float = 0.5
     mixed, levels = image.copy(), np.arange(256)[:, None]
     for k in np.flatnonzero(count_values(mask)[1:]) + 1:
         tinted = np.rint(levels * (1 - strength) + palette(labels)[k] * strength).astype(np.uint8)
-        there = cv2.compare(mask, int(k), cv2.CMP_EQ)  # type: ignore[call-overload]
+        there = (mask == k).view(np.uint8)
         x, y, w, h = cv2.boundingRect(there)
         box = np.s_[y : y + h, x : x + w]
         # By a table of levels: arithmetic takes ten times as long.

@@ -51,13 +51,24 @@ class ParityRecord(msgspec.Struct, frozen=True, kw_only=True):
     median_latency_ms: float
 
 
+class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ranges of an int8 network were measured on: so many samples of the split train of the run's shards.
+
+    ``absent`` are the classes that no sample of that split has at the network's size.
+    """
+
+    samples: int
+    absent: tuple[str, ...]
+
+
 class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``FILE.json``. ``labels`` are the classes by channel of the output, which are probabilities; for the target
     ``matte`` the second is alpha.
 
     ``geometry`` says how a picture is fitted to the input: letterboxed with bars of ``image_padding``, or stretched.
     ``channels`` is the order of the input's. ``files_sha256`` is of each file of the network, by its path relative to
-    FILE, "." for FILE itself. ``parity`` is null where this machine cannot run the format. ``best_sha256`` is of the
+    FILE, "." for FILE itself. ``calibration`` is null but for int8, ``parity`` where this machine cannot run the
+    format: with its latency in it, this JSON differs from export to export of the same bytes. ``best_sha256`` is of the
     run's best.keras.
     """
 
@@ -72,6 +83,7 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     channels: str
     input: TensorRecord
     output: TensorRecord
+    calibration: CalibrationRecord | None = None
     parity: ParityRecord | None
     file_bytes: int
     files_sha256: dict[str, str]
@@ -118,7 +130,9 @@ def read_export(path: Path) -> ExportRecord:
     if not path.exists():
         raise OptionError(f"{path}: no such file or folder, expected a run or a network that `segdata export` wrote.")
     if not beside.is_file():
-        raise OptionError(f"{path}: has no {beside.name} beside it, so it is no network of `segdata export`. Export again.")
+        raise OptionError(
+            f"{path}: has no {beside.name} beside it, so it is no network of `segdata export`. Export again."
+        )
     record = unseal(beside.read_bytes(), ExportRecord, str(beside))
     if record.export_format not in FORMATS:
         raise RecordError(f"{beside}: format {record.export_format!r}, expected one of {', '.join(FORMATS)}.")

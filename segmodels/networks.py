@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segdata import registry
+from segdata.formats.files import sha256_file
 from segdata.labels import LabelMap
 from segdata.records import RUN_JSON, Geometry
 from segmodels.config import BEST, MATTE_CLASSES, RunRecord, read_run
-from segmodels.exported import ExportRecord, is_exported, read_export
+from segmodels.exported import ExportRecord, is_exported, read_export, record_path
 from segmodels.runtimes import RUNTIMES, Runtime, Shares
 
 
@@ -21,8 +22,9 @@ class Network:
     """What a network is for, and what runs it.
 
     ``target`` is ``mask`` or ``matte``; ``label_map`` is None for mattes. Pictures are fitted to ``geometry``, whose
-    size is (height, width); ``channels`` is 1 for grey, 3 for RGB, 4 for RGBA. ``shards_sha256`` is of the index.json
-    of the shards that a run was trained on, None where that is not known.
+    size is (height, width); ``channels`` is 1 for grey, 3 for RGB, 4 for RGBA. ``sha256`` is of a run's best.keras, or
+    of the JSON of an exported network; ``shards_sha256`` of the index.json that a run was trained on, None where it is
+    not known.
     """
 
     path: Path
@@ -32,7 +34,8 @@ class Network:
     geometry: Geometry
     channels: int
     runtime: Runtime
-    shards_sha256: str | None = None
+    sha256: str
+    shards_sha256: str | None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,18 +84,25 @@ def _of_run(path: Path, record: RunRecord) -> Network:
     from segmodels.runtimes.keras import load_run  # Keras loads where it is needed: an exported file may do without
 
     runtime = load_run(path / BEST, record.size, record.input_channels)
-    return Network(
-        path,
-        record.model,
-        record.target,
-        record.label_map,
-        record.geometry,
-        record.input_channels,
-        runtime,
-        record.shards.sha256,
-    )
+    return _network(path, record, runtime, sha256_file(path / BEST), record.shards.sha256)
 
 
 def _exported(path: Path, record: ExportRecord) -> Network:
     runtime = registry.load(RUNTIMES, record.export_format, "format")(path, record)
-    return Network(path, record.model, record.target, record.label_map, record.geometry, record.input_channels, runtime)
+    return _network(path, record, runtime, sha256_file(record_path(path)), None)
+
+
+def _network(
+    path: Path, record: RunRecord | ExportRecord, runtime: Runtime, sha256: str, shards_sha256: str | None
+) -> Network:
+    return Network(
+        path=path,
+        model=record.model,
+        target=record.target,
+        label_map=record.label_map,
+        geometry=record.geometry,
+        channels=record.input_channels,
+        runtime=runtime,
+        sha256=sha256,
+        shards_sha256=shards_sha256,
+    )

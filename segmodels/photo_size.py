@@ -49,7 +49,8 @@ def enlarged(shares: Array, k: int, original: tuple[int, int], geometry: Geometr
     """The probability of class ``k``, (H, W) float32 in [0, 1], at the photo's (height, width) ``original``."""
     x, y, w, h = fit_box(*original, geometry)
     inside = np.ascontiguousarray(shares[y : y + h, x : x + w, k], np.float32)
-    return np.clip(resize_smooth(inside, *original), 0, 1)
+    found: Floats = np.clip(resize_smooth(inside, *original), 0, 1)
+    return found
 
 
 def _highest(shares: Array, first: int, original: tuple[int, int], geometry: Geometry) -> tuple[Pixels, Floats]:

@@ -23,14 +23,16 @@ FLOORS = {
         {"cli"},
     ],
     "segmodels": [
-        {"augment", "bars", "boundaries", "compose", "photo_size", "quiet", "refine", "schedules", "smoothing"},
-        {"config", "layers"},
+        {"augment", "bars", "boundaries", "extras", "held_back", "schedules"},  # and those of one picture or video:
+        {"compose", "photo_size", "refine", "smoothing"},
+        {"config", "quiet"},
+        {"layers"},
         {"confusion", "curves", "encoders", "exported", "inputs", "losses", "metrics"},
         {"checkpoints", "cluster", "feeds", "history", "models", "steps", "torch_dataset"},
-        {"batches", "exporters", "meeting", "runtimes", "validation"},
-        {"loop", "networks"},
-        {"reading"},
-        {"train", "evaluate", "export", "predict"},
+        {"batches", "export_samples", "exporters", "meeting", "runtimes", "validation"},
+        {"loop", "networks", "parity"},
+        {"predicting", "reading"},
+        {"train", "evaluate", "export", "predict", "pseudo_labels"},
     ],
 }
 ALTERNATIVES = ("exporters", "jobs", "models", "runtimes", "sources", "steps", "transforms")

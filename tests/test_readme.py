@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from segdata.drawing import draw_person
+from segdata.formats.videos import VideoInfo, VideoWriter
 from tests.folders import segdata
 from tests.sources.layouts import STEMS, mat, raw_aisegment, raw_coco, raw_lip, raw_pfcn, raw_voc, write
 
@@ -52,6 +55,9 @@ def workshop(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     for name, layout in LAYOUTS.items():
         layout(folder / name)
+    with VideoWriter(folder / "clip.mp4", 96, 80, VideoInfo(80, 96, Fraction(30000, 1001)), "mp4") as writer:
+        for number in range(5):
+            writer.write(draw_person(0, 5)[0][number : number + 96, :80], Fraction(1001 * number, 30000))
     (folder / "segdata-demo").symlink_to(demo, target_is_directory=True)
     for kind, text in BLOCKS:
         if kind == "toml":

@@ -19,9 +19,11 @@ from segdata.cli import (
     convert,
     demo,
     evaluate,
+    export,
     export_coco,
     models,
     output,
+    predict,
     preview,
     rebuild,
     salvage,
@@ -51,6 +53,8 @@ app.command("preview")(preview.preview)
 app.command("export-coco")(export_coco.export_coco)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("models")(models.models)
 app.command("demo")(demo.demo)
 

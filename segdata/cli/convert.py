@@ -64,7 +64,7 @@ def _run(
         **changed,
     )
     report = convert.plan(source, out, wanted) if dry_run else convert.convert(source, out, wanted)
-    output.show(report, _lines(report, dry_run), json)
+    output.show(report, lines(report, dry_run), json)
     if report.would_fail:
         output.note(f"the command would fail: {report.would_fail}")
 
@@ -265,7 +265,8 @@ def _pairs(
     return source, {"unmapped": unmapped, "resize_masks": resize_masks}
 
 
-def _lines(report: "ConvertReport", dry_run: bool) -> Iterator[str]:
+def lines(report: "ConvertReport", dry_run: bool) -> Iterator[str]:
+    """What a report says to people; predict --as-dataset ends in one too."""
     rejected = sum(report.rejected.values())
     verb = "would be converted to" if dry_run else "in"
     yield f"{report.name}: {report.samples} samples {verb} {report.out}, {rejected} rejected"

@@ -15,7 +15,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for everything that the demo makes.")] = Path("segdata-demo"),
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw 150 people, then convert, split, build, verify, train and evaluate, in about a minute.
+    """Draw 150 people, then convert, split, build, verify, train, evaluate, predict and export, in about a minute.
 
     Example: segdata demo
     """
@@ -23,4 +23,5 @@ def demo(
 
     report = job.demo(folder, lambda text: print(text, file=sys.stderr, flush=True), overwrite)
     print(f"{folder}: person IoU {report.person_iou:.3f} on {report.test_samples} test pictures")
-    print(f"Look at {folder / job.TRAIN_SHEET} and {folder / job.TEST_SHEET}, made as {job.COMMANDS} there says.")
+    shown = ", ".join(str(folder / name) for name in (job.TRAIN_SHEET, job.TEST_SHEET, job.PREDICTED))
+    print(f"Look at {shown}, made as {job.COMMANDS} there says.")

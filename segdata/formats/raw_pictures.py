@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +99,18 @@ def read_photo(data: bytes) -> Photo:
     return Photo(turned, header(turned), orientation, was if orientation == 1 else f"{was}, EXIF {orientation}")
 
 
+@contextmanager
+def pillow_held_back() -> Iterator[None]:
+    """What Pillow warns of is not shown while the block's threads read photos.
+
+    ``warnings.catch_warnings`` is of the whole process: threads that leave it in another order than they came leave it
+    as it was for one of them. After this block all is as it was before.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
 def read_rgb(data: bytes) -> Pixels:
     """A photo of any readable format as (H, W, 3) uint8 RGB, upright: the pixels that ``read_photo`` makes, without its
     PNG between. ImageRefused as there.
@@ -160,7 +174,9 @@ def _orientation(picture: Image.Image, data: bytes) -> int:
             return 1
         _load(picture)  # the eXIf chunk may stand behind the pixels
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow's EXIF reader fails in many ways on damaged EXIF; the pixels are sound all the same
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

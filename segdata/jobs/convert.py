@@ -49,7 +49,14 @@ from segdata.transforms.crop import Box, Crop
 
 OWNED = r"(masks|mattes|images)/[^/]+\.(png|jpg)|samples\.jsonl|rejected\.jsonl"
 _CHUNK = 16
-_NOT_COUNTED = ("empty", "no-image", "no-prefix", "no-suffix")  # listed, but nothing to train on was lost that one has
+_NOT_COUNTED = (  # listed, but nothing to train on was lost that one has, or wants
+    "empty",
+    "low-confidence",
+    "no-image",
+    "no-prefix",
+    "no-suffix",
+    "unsure",
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,10 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What was converted. ``notes`` counts samples that were changed by a stated rule (``turned by EXIF``: 3)."""
+    """What was converted. ``notes`` counts samples that were changed by a stated rule (``turned by EXIF``: 3).
+
+    ``confidence`` is the mean over samples that have one; None where none has.
+    """
 
     out: Path
     name: str
@@ -91,6 +101,7 @@ class ConvertReport:
     rejected: dict[str, int]
     class_pixels: dict[str, int] = field(default_factory=dict)
     ignored_pixels: int = 0
+    confidence: float | None = None
     notes: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
@@ -125,6 +136,17 @@ def plan(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
     )
 
 
+def check(source: Source, out: Path, options: ConvertOptions) -> None:
+    """FolderError where ``convert`` could not write ``out``, which is finished, say; lists and changes nothing.
+
+    For a source that takes long to make.
+    """
+    if not options.copy_images:
+        files.relative_posix(source.image_root, out)  # a name that no JSON can hold is told before the work
+    check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs, _identity(source, options))
+    check_workers(Workers(options.jobs, options.engine, options.address))  # before anything that is there goes
+
+
 def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport:
     """Write the prepared dataset ``out`` from ``source``; what an earlier run of the same finished is kept.
 
@@ -133,14 +155,10 @@ def convert(source: Source, out: Path, options: ConvertOptions) -> ConvertReport
     """
     if options.engine != "local":  # workers elsewhere have another current folder
         source, out = _with_absolute_paths(source), out.absolute()
-    if not options.copy_images:
-        files.relative_posix(source.image_root, out)  # a name that no JSON can hold is told before the work
-    identity = _identity(source, options)
     if is_finished(out, DATASET_JSON) and not options.overwrite:
         return _complete(out, source, options, _find(source))
-    check_output_folder(out, DATASET_JSON, OWNED, options.overwrite, source.inputs, identity)
-    check_workers(Workers(options.jobs, options.engine, options.address))  # before anything that is there goes
-    found = _find(source)
+    check(source, out, options)
+    found, identity = _find(source), _identity(source, options)
     raw = _raw_sha256(source, found)
     with output_folder(
         out, DATASET_JSON, OWNED, options.overwrite, source.inputs, f"convert {source.name}", identity
@@ -244,6 +262,7 @@ def _report(
         _by_reason(rejected),
         tally.class_pixels,
         tally.ignored_pixels,
+        tally.confidence,
         {note: count for note, count in sorted(tally.notes.items()) if count},
         found.ignored,
         _examples(rejected),
@@ -284,12 +303,21 @@ class _Tally:
         self._crops: set[tuple[str, Box]] = set()
         self.class_pixels = dict.fromkeys(labels.names, 0) if labels else {}
         self.ignored_pixels = 0
+        self._confidences = 0, 0.0  # how many, and their sum
         self.notes: Counter[str] = Counter()
         self.rejected: list[RejectedLine] = []
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean over the samples that have one."""
+        count, total = self._confidences
+        return round(total / count, 6) if count else None
 
     def add(self, line: SampleLine) -> None:
         for name, count in (line.class_pixels or {}).items():
             self.class_pixels[name] += count
+        if line.confidence is not None:
+            self._confidences = self._confidences[0] + 1, self._confidences[1] + line.confidence
         if line.class_pixels and len(line.class_pixels) > 1 and not any(list(line.class_pixels.values())[1:]):
             self.notes["masks of background alone"] += 1
         ignored = line.height * line.width - sum(line.class_pixels.values()) if line.class_pixels else 0

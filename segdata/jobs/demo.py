@@ -20,7 +20,7 @@ from segdata.labels import VOCABULARIES, label_map, palette
 
 PEOPLE, SEED = 150, 0
 COMMANDS, RECORD = "commands.txt", "demo.json"
-TRAIN_SHEET, TEST_SHEET = "train-sheet.png", "run/sheet-test.png"
+TRAIN_SHEET, TEST_SHEET, PREDICTED = "train-sheet.png", "run/sheet-test.png", "predicted/collage"
 OWNED = (
     r"raw/(JPEGImages|SegmentationClassAug)/person_\d{3}\.(jpg|png)|commands\.txt|train-sheet\.png"
     r"|prepared/(masks/person_\d{3}\.png|samples\.jsonl|rejected\.jsonl|dataset\.json)"
@@ -28,7 +28,9 @@ OWNED = (
     r"|shards/(demo-[a-z]+\.tfrecord-\d+-of-\d+|offsets/demo-[a-z]+-\d+-of-\d+\.json|(index|features|dataset_info)\.json|[a-z.-]*labels\.txt)"
     r"|run/((best|last|new)\.keras|history\.csv|(run|metrics)\.json|curves\.png|(sheet|worst|confusion)-test\.png"
     r"|events\.out\.tfevents\.0\.segdata)"
-    r"|(prepared|manifests/demo|shards|run)/\.segdata-(unfinished|lock|parts/\w+\.json)"
+    r"|predicted/((mask|collage)/person_\d{3}\.(png|jpg)|predictions\.json|results\.jsonl)"
+    r"|exported/person(\.json|/.+)"
+    r"|(prepared|manifests/demo|shards|run|predicted)/\.segdata-(unfinished|lock|parts/\w+\.json)"
 )
 _EVERY_NTH_IS_PALETTE = 5
 
@@ -41,6 +43,8 @@ STEPS = (
     f"preview shards --split train --out {TRAIN_SHEET}",
     "train shards --model likeunet --epochs 10 --batch-size 4 --learning-rate 0.004 --out run",
     "evaluate run shards --split test",
+    "predict run raw/JPEGImages --out predicted --save mask,collage --background blur",
+    "export run --format saved_model --out exported/person",
 )
 
 

@@ -30,6 +30,7 @@ SOURCES: dict[str, str] = {
     "lip": "segdata.sources.lip:Lip",
     "pairs": "segdata.sources.pairs:Pairs",
     "pfcn": "segdata.sources.pfcn:Pfcn",
+    "predictions": "segdata.sources.predictions:Predictions",
     "voc": "segdata.sources.voc:Voc",
 }
 
@@ -38,7 +39,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One raw sample as its source lists it.
 
     ``image`` is relative to the source's ``image_root``. ``label`` is where the label lies, or empty where one file
-    holds all: then ``objects`` are its annotations, drawn in a picture of ``size`` (height, width).
+    holds all: then ``objects`` are its annotations, drawn in a picture of ``size`` (height, width). ``confidence`` is
+    that of a network that drew the label.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     license: str | None = None
     size: tuple[int, int] = (0, 0)
     objects: tuple[Annotation, ...] = ()
+    confidence: float | msgspec.UnsetType = msgspec.UNSET  # no JSON has it then: hashes of entries stay what they were
 
     def fault(self) -> ImageRefused | None:
         """What is wrong with ``objects``, as far as it can be told without the photo."""

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import build, coco, convert, inputs, memory, million
+from tests.benchmarks import build, coco, convert, inputs, memory, million, predict
 from tests.benchmarks.material import Row
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "inputs": inputs.measure,
     "memory": memory.measure,
     "million": million.measure,
+    "predict": predict.measure,
 }
 
 

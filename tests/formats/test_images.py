@@ -26,6 +26,7 @@ from segdata.formats.images import (
     Header,
     check_stored,
     count_values,
+    decode_jpeg_strictly,
     decode_mask,
     decode_matte,
     decode_rgb,
@@ -37,7 +38,7 @@ from segdata.formats.images import (
     encode_png,
     header,
 )
-from segdata.formats.raw_pictures import read_label, read_photo
+from segdata.formats.raw_pictures import read_label, read_photo, read_rgb
 from tests.material import (
     PNG_MAGIC,
     Pixels,
@@ -876,3 +877,97 @@ def test_odd_colour_profiles_leave_no_line_on_stderr(capfd: pytest.CaptureFixtur
     assert found.data is odd
     np.testing.assert_array_equal(decode_stored(odd), RGB)
     assert capfd.readouterr().err == ""
+
+
+# ---- photos as pixels
+
+
+def outcome(read: Callable[[bytes], Any], data: bytes) -> Any:
+    """The pixels, or why there are none."""
+    try:
+        return read(data)
+    except ImageRefused as error:
+        return (error.reason, error.detail)
+
+
+def check_read_alike(data: bytes) -> None:
+    """``read_rgb`` gives the pixels of ``read_photo``'s picture, or refuses with the same words."""
+    expected, found = outcome(lambda data: decode_rgb(read_photo(data).data), data), outcome(read_rgb, data)
+    assert isinstance(found, tuple) == isinstance(expected, tuple)
+    np.testing.assert_array_equal(found, expected)
+    if not isinstance(found, tuple):
+        assert found.dtype == np.uint8
+        assert found.ndim == 3
+
+
+ODD = np.random.default_rng(1).integers(0, 256, (33, 49, 3), np.uint8)
+ALIKE: dict[str, bytes] = {
+    **STORED,
+    **LABELS,
+    **JPEGS,
+    **PNGS,
+    **FUZZED,
+    **{name: data for name, (data, _) in OTHERS.items()},
+    **{f"{name} {turn}": make(turn) for name, make in TURNED.items() for turn in (1, 2, 5, 6)},
+    **{
+        f"JPEG {ways}": saved(ODD, "JPEG", subsampling=ways, quality=30)
+        for ways in ("4:4:4", "4:2:2", "4:2:0", "4:1:1")
+    },
+    "JPEG of one pixel": saved(ODD[:1, :1], "JPEG"),
+    "JPEG in RGB": saved(ODD, "JPEG", keep_rgb=True),
+    "JPEG with restarts": saved(ODD, "JPEG", restart_marker_blocks=1),
+    "1 bit": grey_png(GREY // 128, 1),
+    "grey and alpha": saved(np.dstack([GREY, IDS]), "PNG"),
+    "palette with a transparent colour": saved(Image.fromarray(RGB).quantize(8), "PNG", transparency=0),
+    "CMYK TIFF": saved(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
+    "16-bit TIFF": saved(GREY.astype(np.uint16) * 257, "TIFF"),
+    "32 bits": saved(GREY.astype(np.int32), "TIFF"),
+    "cut JPEG": JPEGS["baseline"][:-2],
+    "cut JPEG with an end": JPEGS["progressive"][:2000] + b"\xff\xd9",
+    "cut turned JPEG": JPEGS["turned"][:-2],
+    "cut inks": JPEGS["CMYK"][:2000] + b"\xff\xd9",
+    "cut PNG": PNGS["RGBA"][:-12],
+    "rows that end early": raw_png(64, 48, 8, 2, [row.tobytes() for row in RGB[:24]]),
+    "nothing": b"",
+    "text": b"no picture",
+}
+
+
+@pytest.mark.parametrize("data", ALIKE.values(), ids=ALIKE)
+def test_a_photo_as_pixels_is_the_photo_as_bytes(data: bytes) -> None:
+    check_read_alike(data)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(FUZZED)), st.data())
+def test_a_damaged_photo_is_the_same_as_pixels_and_as_bytes(kind: str, draw: st.DataObject) -> None:
+    data = bytearray(FUZZED[kind])
+    for _ in range(draw.draw(st.integers(1, 4))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    check_read_alike(bytes(data[: draw.draw(st.integers(1, len(data)))]))
+
+
+@pytest.mark.parametrize("name", [name for name, data in STORED.items() if data[:2] == b"\xff\xd8"])
+def test_a_jpeg_has_the_same_pixels_by_the_strict_decoder(name: str) -> None:
+    np.testing.assert_array_equal(decode_jpeg_strictly(STORED[name]), decode_rgb(STORED[name]))
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive"])
+def test_the_strict_decoder_refuses_what_is_cut_even_with_an_end_put_behind(kind: str) -> None:
+    data = JPEGS[kind]
+    refused(decode_jpeg_strictly, data[:-2], "truncated")
+    assert "libjpeg says: " in refused(decode_jpeg_strictly, data[: len(data) // 2] + b"\xff\xd9", "damaged")
+    refused(decode_jpeg_strictly, JPEGS["CMYK"], "damaged")
+    refused(decode_jpeg_strictly, jpeg_header(14_000, 14_000), "too-large")
+    taller = jpeg_header(64, 56)  # of a picture of 64x48
+    refused(decode_jpeg_strictly, taller, "damaged")
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(4))))
+def test_a_picture_with_alpha_comes_back_exactly(pixels: Pixels) -> None:
+    """Colours under an alpha of 0 too."""
+    data = encode_png(pixels)
+    assert Image.open(io.BytesIO(data)).mode == "RGBA"
+    assert header(data) == Header("png", *pixels.shape)
+    np.testing.assert_array_equal(opened(data), pixels)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import scipy.io
 
@@ -19,6 +20,7 @@ from segdata.sources.humanparsing import HumanParsing
 from segdata.sources.lip import Lip
 from segdata.sources.pairs import Pairs
 from segdata.sources.pfcn import Pfcn
+from segdata.sources.predictions import PREDICTIONS_JSONL, Prediction, Predictions, label_map_of
 from segdata.sources.voc import Voc
 from tests.material import Pixels, ids, palette_png, photo, saved
 
@@ -122,6 +124,22 @@ def raw_voc(root: Path) -> Source:
     return Voc(root, label_map("voc_person", "voc"))
 
 
+def raw_predictions(root: Path) -> Predictions:
+    """Photos, and beside them masks of 18 classes with a stripe of 255."""
+    lines = []
+    for number, stem in enumerate(STEMS):
+        mask = ids(HEIGHT, WIDTH)
+        mask[:, 4:6] = 255
+        write(root / "photos" / f"{stem}.jpg", jpeg(number))
+        write(root / "work" / "masks" / f"{stem}.png", saved(mask, "PNG"))
+        lines.append(
+            Prediction(id=stem, group=stem, image=f"{stem}.jpg", label=f"masks/{stem}.png", confidence=0.5 + number / 8)
+        )
+    write(root / "work" / PREDICTIONS_JSONL, msgspec.json.Encoder().encode_lines(lines))
+    labels = label_map_of(label_map("humanparsing", "humanparsing"))
+    return Predictions(root / "photos", root / "work", labels, {"model": "unet"}, (root / "photos",))
+
+
 RAW: dict[str, Callable[[Path], Source]] = {
     "aisegment": raw_aisegment,
     "coco": raw_coco,
@@ -129,5 +147,6 @@ RAW: dict[str, Callable[[Path], Source]] = {
     "lip": raw_lip,
     "pairs": raw_pairs,
     "pfcn": raw_pfcn,
+    "predictions": raw_predictions,
     "voc": raw_voc,
 }

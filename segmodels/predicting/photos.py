@@ -1,0 +1,193 @@
+"""Photos through a network: read and fitted by threads, a batch at a time, drawn and written by threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from segdata.errors import FolderError, ImageRefused
+from segdata.formats.files import printable, read_regular, relative_posix, write_atomic
+from segdata.formats.images import Pixels, use_one_thread
+from segdata.formats.raw_pictures import read_rgb
+from segdata.formats.videos import VideoInfo, VideoWriter
+from segdata.parallel import keep_freed_memory
+from segdata.records import Sample
+from segdata.transforms.resize import fit_sample
+from segmodels.inputs import to_grey
+from segmodels.networks import Network
+from segmodels.predicting.media import Item
+from segmodels.predicting.rendering import Look, Segmented, encoded, picture, segmented
+from segmodels.predicting.results import ResultLine
+from segmodels.runtimes import Shares
+
+HELD_PIXELS = 60_000_000  # of photos that are read, predicted or written at one time: about 0.2 GB, and as much again
+_THREADS = os.cpu_count() or 1
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPhoto:
+    """A photo (H, W, 3) uint8 RGB, and fitted to the network (h, w, 1 or 3), with the seconds that this took."""
+
+    item: Item
+    photo: Pixels
+    fitted: Pixels
+    seconds: float
+
+    @property
+    def pixels(self) -> int:
+        """Of the photo."""
+        return self.photo.size // 3
+
+
+def fitted(photo: Pixels, network: Network) -> Pixels:
+    """A photo (H, W, 3) uint8 RGB as the network takes it: (h, w, 1 or 3)."""
+    height, width = photo.shape[:2]
+    image = fit_sample(Sample("", photo), height, width, network.geometry).image
+    return to_grey(image) if network.is_grey else image
+
+
+def predict_photos(
+    network: Network, items: Sequence[Item], look: Look, out: Path, batch_size: int
+) -> Iterator[ResultLine]:
+    """A line for each photo, in order, when what it asks for is written to ``out``; one that cannot be used is skipped.
+
+    Files are SAVE/NAME.png or .jpg. As much is in memory as ``photos_through`` says.
+    """
+    make = partial(_written, network, look, out)
+    return photos_through(network, items, make, lambda item, error: refused(item, out, error), batch_size)
+
+
+def photos_through(
+    network: Network,
+    items: Sequence[Item],
+    make: Callable[[ReadPhoto, Shares, float], _Made],
+    refuse: Callable[[Item, ImageRefused], _Made],
+    batch_size: int,
+) -> Iterator[_Made]:
+    """What is made of each photo, in order: by ``make``, which is given the network's probabilities (h, w, classes) of
+    it and the seconds that those took, or by ``refuse`` where it cannot be read. Threads call both.
+
+    So many photos are in memory as HELD_PIXELS allow, or one batch of large ones.
+    """
+    use_one_thread()
+    keep_freed_memory()
+    reading: deque[Future[ReadPhoto | _Made]] = deque()
+    making: deque[Future[_Made] | _Made] = deque()
+    waiting, largest = deque(items), 1
+    with ThreadPoolExecutor(_THREADS, "segdata-predict") as threads:
+        try:
+            while waiting or reading:
+                held = max(_THREADS, HELD_PIXELS // largest)
+                row: list[ReadPhoto | _Made] = []  # a batch, and what was refused between its photos
+                left = min(batch_size, held)
+                while left and (waiting or reading):
+                    while waiting and len(reading) < min(batch_size + _THREADS, held):
+                        reading.append(threads.submit(_read, waiting.popleft(), network, refuse))
+                    row.append(reading.popleft().result())
+                    if isinstance(row[-1], ReadPhoto):
+                        left -= 1
+                        largest = max(largest, row[-1].pixels)
+                making.extend(_row_through(network, row, make, threads))
+                while len(making) > min(2 * batch_size, held):
+                    yield _done(making.popleft())
+            while making:
+                yield _done(making.popleft())
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _row_through(
+    network: Network,
+    row: Sequence[ReadPhoto | _Made],
+    make: Callable[[ReadPhoto, Shares, float], _Made],
+    threads: ThreadPoolExecutor,
+) -> Iterator[Future[_Made] | _Made]:
+    batch = [one.fitted for one in row if isinstance(one, ReadPhoto)]
+    start = perf_counter()
+    shares = iter(network.shares(np.stack(batch)) if batch else ())
+    seconds = (perf_counter() - start) / max(1, len(batch))
+    for one in row:
+        yield threads.submit(make, one, next(shares), seconds) if isinstance(one, ReadPhoto) else one
+
+
+def _done(made: Future[_Made] | _Made) -> _Made:
+    return made.result() if isinstance(made, Future) else made
+
+
+def refused(item: Item, out: Path, error: ImageRefused) -> ResultLine:
+    """The line of an input that was skipped."""
+    return ResultLine(
+        input=input_of(item, out), name=item.name, kind=item.kind, reason=error.reason, detail=error.detail
+    )
+
+
+def input_of(item: Item, out: Path) -> str:
+    """Where an input lies, from ``out``; as it was given where no path leads there."""
+    try:
+        return relative_posix(item.path, out)
+    except (FolderError, OSError, RuntimeError):  # another drive, a name that no JSON can hold, links in a circle
+        return printable(item.path.as_posix())
+
+
+def _read(item: Item, network: Network, refuse: Callable[[Item, ImageRefused], _Made]) -> ReadPhoto | _Made:
+    start = perf_counter()
+    try:
+        photo = read_rgb(read_regular(item.path))
+    except ImageRefused as error:
+        return refuse(item, error)
+    return ReadPhoto(item, photo, fitted(photo, network), perf_counter() - start)
+
+
+def _written(
+    network: Network, look: Look, out: Path, read: ReadPhoto, shares: Shares, network_seconds: float
+) -> ResultLine:
+    start = perf_counter()
+    found = segmented(read.photo, shares, network, look)
+    try:
+        files = tuple(_write(save, found, look, out, read.item.name) for save in look.saves)
+    except ImageRefused as error:  # JPEG has no more than 65,535 pixels a side
+        return refused(read.item, out, error)
+    return ResultLine(
+        input=input_of(read.item, out),
+        name=read.item.name,
+        kind=read.item.kind,
+        height=read.photo.shape[0],
+        width=read.photo.shape[1],
+        person_share=round(found.person_share, 6),
+        class_shares=found.class_shares(),
+        files=files,
+        read_ms=round(read.seconds * 1000, 2),
+        network_ms=round(network_seconds * 1000, 2),
+        write_ms=round((perf_counter() - start) * 1000, 2),
+    )
+
+
+def _write(save: str, found: Segmented, look: Look, out: Path, name: str) -> str:
+    pixels = picture(save, found, look)
+    if save == "gif":
+        return _write_gif(out, name, (found.photo, pixels))
+    data, suffix = encoded(save, pixels)
+    file = f"{save}/{name}{suffix}"
+    write_atomic(out / file, data, durable=False)
+    return file
+
+
+def _write_gif(out: Path, name: str, frames: Sequence[Pixels]) -> str:
+    """The photo and its composition in turn, a second each."""
+    height, width = frames[0].shape[:2]
+    file = f"gif/{name}.gif"
+    with VideoWriter(out / file, height, width, VideoInfo(width, height, Fraction(1)), "gif") as writer:
+        for second, pixels in enumerate(frames):
+            writer.write(pixels, Fraction(second))
+    return file
