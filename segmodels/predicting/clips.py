@@ -75,9 +75,9 @@ class _Read:
 
 def settle(futures: Sequence[Future[Any]]) -> None:
     """Wait until nothing of it is under way, whatever it came to, however often Ctrl-C is pressed meanwhile."""
-    while not all(future.done() for future in futures):
+    while left := [future for future in futures if not future.done()]:  # ``wait`` waits for cancelled ones for ever
         with suppress(KeyboardInterrupt):
-            wait(futures)
+            wait(left)
 
 
 def _first_done(writing: deque[Future[None]]) -> Generator[None]:
@@ -176,6 +176,8 @@ class _Clip:
             for pool in (decoder, painters, encoder):
                 pool.shutdown(wait=False, cancel_futures=True)
             settle([reading, *writing])  # before any file is closed
+            for pool in (decoder, painters, encoder):
+                pool.shutdown()
 
     def _frames(self) -> Iterator[Frame]:
         yield from up_to(self.options.seconds, self.reader)

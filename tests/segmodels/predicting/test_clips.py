@@ -392,7 +392,6 @@ def test_the_line_of_a_film(tmp_path: Path) -> None:
     assert (line.audio, line.damaged_packets, line.reason) == (None, None, None)
 
 
-@pytest.mark.xfail(strict=True, reason="of films the drawing is not counted")
 def test_the_time_to_make_and_write_is_that_of_drawing_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "segmented", delayed(rendering.segmented, 0.02))
     line = run_clip(film(tmp_path / "a.mp4", 8), tmp_path / "out", saves=("mask",))
@@ -446,7 +445,6 @@ def test_so_many_seconds_are_taken(tmp_path: Path, seconds: float, frames: int) 
     assert len(read(tmp_path / "out/overlay/clip.mp4")) == frames
 
 
-@pytest.mark.xfail(strict=True, reason="0.4 as a float is a little more than the frame's time of 2/5")
 @pytest.mark.parametrize("seconds", [0.04, 0.2, 0.4])
 def test_a_frame_that_begins_when_the_seconds_are_over_is_not_taken(tmp_path: Path, seconds: float) -> None:
     line = run_clip(film(tmp_path / "a.mp4", 40, Fraction(25)), tmp_path / "out", seconds=seconds)
@@ -768,7 +766,6 @@ def test_an_error_in_any_stage_is_raised_and_leaves_films_that_play(
         assert shown
 
 
-@pytest.mark.xfail(strict=True, reason="the encoder goes on with the frames behind it until the batch is over")
 def test_after_a_frame_that_cannot_be_drawn_no_other_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -788,7 +785,6 @@ def test_after_a_frame_that_cannot_be_drawn_no_other_is_written(
 
 
 @POSIX
-@pytest.mark.xfail(strict=True, reason="the second ends the waiting for the encoder, whose files are then closed")
 def test_a_second_ctrl_c_closes_no_file_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg may hang or crash where one thread encodes and another closes."""
     write, leave = VideoWriter.write, VideoWriter.__exit__
@@ -930,7 +926,7 @@ def test_a_full_disk_is_one_line_and_the_run_is_gone_on_with(tmp_path: Path, job
 
 @pytest.mark.parametrize(
     "what",
-    ["files", pytest.param("folders", marks=pytest.mark.xfail(strict=True, reason="mask/second stays, and is empty"))],
+    ["files", "folders"],
 )
 @pytest.mark.parametrize("then", ["not given again", "damaged"])
 def test_a_finished_folder_holds_what_its_lines_name_and_no_more(
