@@ -20,11 +20,8 @@ import numpy.typing as npt
 
 from segdata.errors import ImageRefused, OptionError
 from segdata.formats.files import read_regular
-from segdata.formats.images import Pixels, decode_rgb
-from segdata.sheets import overlay
+from segdata.formats.images import Pixels
 from segdata.transforms.resize import resize_smooth
-
-__all__ = ["Background", "background", "collage", "composite", "cutout", "foreground", "overlay"]
 
 Alpha = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -199,9 +196,9 @@ def _file(text: str) -> Background:
 
 def read_picture(path: Path) -> Pixels:
     """(H, W, 3) uint8 RGB, turned by its EXIF orientation. ImageRefused for what does not decode fully."""
-    from segdata.formats.raw_pictures import read_photo
+    from segdata.formats.raw_pictures import read_rgb
 
-    return decode_rgb(read_photo(read_regular(path)).data)
+    return read_rgb(read_regular(path))
 
 
 @dataclass(frozen=True)

@@ -282,10 +282,11 @@ def _put(made: Path, out: Path) -> None:
         os.replace(record_path(made), record_path(out))
     except BaseException:
         with suppress(OSError):
-            if not made.exists():  # without its JSON it would look like somebody else's
-                os.replace(out, made)
-            if before.exists():
-                os.replace(before, out)
+            if record_path(made).exists():  # else all of it is in place
+                if not made.exists():  # without its JSON it would look like somebody else's
+                    os.replace(out, made)
+                if before.exists():
+                    os.replace(before, out)
         raise
     sync_folder(out.parent)
 

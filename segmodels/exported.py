@@ -106,7 +106,7 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def record_path(file: Path) -> Path:
     """Where what is known of an exported network lies: beside it, with ``.json`` behind its whole name."""
-    return file.with_name(f"{file.name}.json")
+    return file.parent / f"{file.name}.json"
 
 
 def is_exported(path: Path) -> bool:
@@ -141,5 +141,6 @@ def read_export(path: Path) -> ExportRecord:
         changed = sorted(
             name for name in {*found, *record.files_sha256} if found.get(name) != record.files_sha256.get(name)
         )
-        raise RecordError(f"{path}: {changed[0]!r} is not as it was exported (another sha256). Export it again.")
+        where = path if changed[0] == "." else path / changed[0]
+        raise RecordError(f"{where}: is not as it was exported (another sha256). Export it again.")
     return record

@@ -73,10 +73,9 @@ class Network:
 
 def open_network(path: Path) -> Network:
     """The network of a run, or an exported one. SegdataError where it is neither, unfinished or damaged."""
-    if is_exported(path):
-        return _exported(path, read_export(path))
-    if path.is_file():
-        read_export(path)  # says what is missing
+    is_run = (path / RUN_JSON).is_file()
+    if not is_run and (is_exported(path) or path.is_file()):
+        return _exported(path, read_export(path))  # it says what is missing
     return _of_run(path, read_run(path))
 
 

@@ -7,10 +7,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import BinaryIO
 
 import msgspec
 
@@ -156,17 +158,23 @@ def _predicted(folder: OutputFolder, network: Network, media: Media, options: Pr
     earlier = _earlier(folder, media.items)
     left = [item for item in media.items if item not in earlier]
     start = perf_counter()
-    made = dict(earlier)
-    logged = [_logged(item, line, out) for item, line in earlier.items()]
-    files.write_atomic(out / _LOG, msgspec.json.Encoder().encode_lines(logged))  # without what a kill cut off
+    made = {item: one.line for item, one in earlier.items()}
+    files.write_atomic(out / _LOG, msgspec.json.Encoder().encode_lines(earlier.values()))  # without what a kill cut off
     log, bar = (out / _LOG).open("ab"), sample_bar(len(left), "predict")
-    with log, bar, closing(_lines(network, left, options, out)) as lines:
+    logged = []
+    with (
+        log,
+        ThreadPoolExecutor(1, "segdata-log") as logger,
+        bar,
+        closing(_lines(network, left, options, out)) as lines,
+    ):
         for item, line in zip(left, folder.counted(lines, [1] * len(left), "inputs"), strict=True):
             made[item] = line
             if line.reason is None:  # what could not be used may be mended
-                log.write(msgspec.json.encode(_logged(item, line, out)) + b"\n")
-                log.flush()
+                logged.append(logger.submit(_log, log, item, line, out))  # a thread: it reads all that was written
             bar.update()
+    for one in logged:
+        one.result()
     seconds = perf_counter() - start
     lines_made = [made[item] for item in media.items]
     _finish(folder, network, lines_made, options)
@@ -206,6 +214,11 @@ def _logged(item: Item, line: ResultLine, out: Path) -> _Logged:
     return _Logged(state=_state(item), sha256=[_sha256(out / file) for file in line.files], line=line)
 
 
+def _log(log: BinaryIO, item: Item, line: ResultLine, out: Path) -> None:
+    log.write(msgspec.json.encode(_logged(item, line, out)) + b"\n")
+    log.flush()
+
+
 def _sha256(path: Path) -> str:
     """Of a file, or of all in a folder; empty where it is not there."""
     try:
@@ -224,7 +237,7 @@ def _state(item: Item) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _earlier(folder: OutputFolder, items: Sequence[Item]) -> dict[Item, ResultLine]:
+def _earlier(folder: OutputFolder, items: Sequence[Item]) -> dict[Item, _Logged]:
     """The lines of inputs that an earlier run of the same finished, and that have not changed since."""
     log = folder.path / _LOG
     if not folder.is_resumed or not log.is_file():
@@ -240,7 +253,7 @@ def _earlier(folder: OutputFolder, items: Sequence[Item]) -> dict[Item, ResultLi
     for item in items:
         logged = found.get((input_of(item, folder.path), item.name))
         if logged and logged == _logged(item, logged.line, folder.path) and "" not in logged.sha256:
-            lines[item] = logged.line
+            lines[item] = logged
     return lines
 
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from segdata import sample_files
-from segdata.errors import ImageRefused, OptionError, Stopped
+from segdata.errors import ImageRefused, OptionError
 from segdata.formats import files, images
 from segdata.formats.folders import LOCK, MARKER, PARTS, OutputFolder, output_folder
 from segdata.formats.images import Pixels
@@ -98,7 +98,7 @@ class LabelOptions:
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """Labels to be made by a network: of ``items``, photos whose lines are ``lines``; others are ``rejected`` already.
+    """Labels to be made by a network: of the photos of ``lines``; others are ``rejected`` already.
 
     ``source`` is what convert takes, inside the block of ``made`` alone: its folder, beside the dataset's, is there for
     no longer.
@@ -114,22 +114,15 @@ class PseudoLabels:
     def made(self) -> Iterator[None]:
         """Ask the network, then keep what it said while the block runs.
 
-        A run that is stopped or killed leaves its folder, and the next one of the same goes on with it; of others it is
-        emptied. FolderError as ``output_folder`` raises it, Stopped where Ctrl-C ends it.
+        A run that is stopped, is killed or fails (too many rejected, a full disk) leaves its folder, and the next of
+        the same goes on with it. FolderError as ``output_folder`` raises it, Stopped where Ctrl-C ends it.
         """
         work = self.source.root
         with _gone_if_empty(work), self._claimed(work) as folder:
-            is_stopped = False
-            try:
-                with pillow_held_back():
-                    self._write(folder)
-                yield
-            except (KeyboardInterrupt, Stopped):
-                is_stopped = True
-                raise
-            finally:
-                if not is_stopped:
-                    _empty(work)
+            with pillow_held_back():
+                self._write(folder)
+            yield
+            _empty(work)
 
     def _claimed(self, work: Path) -> AbstractContextManager[OutputFolder]:
         plan = self._plan()

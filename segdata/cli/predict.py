@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from segmodels.pseudo_labels import LabelOptions
 
 
+_NOT_FOR_DATASETS = ("out", "save", "background", "smooth", "alpha_video", "seconds")
+_FOR_DATASETS = ("sure", "min_confidence", "name", "max_rejected", "copy_images", "jobs")
+
+
 def predict(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A folder that train made, or a file that export wrote.")],
     inputs: Annotated[
         list[str], typer.Argument(help="Photos, videos, folders of them, patterns such as 'in/**/*.jpg', or camera:0.")
@@ -43,7 +48,11 @@ def predict(
         ),
     ] = "white",
     threshold: Annotated[
-        float | None, typer.Option("--threshold", help="A pixel of this probability and more is person. [0.5]")
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="A pixel of this probability and more is person. [masks: where background is not the likeliest class]",
+        ),
     ] = None,
     keep_largest: Annotated[
         bool, typer.Option("--keep-largest", help="Keep the largest connected part alone.")
@@ -99,14 +108,12 @@ def predict(
 
     refined = Refine(threshold, keep_largest, fill_holes, feather, refine == "guided")
     if as_dataset is not None:
-        _refuse({"--out": out, "--smooth": smooth, "--seconds": seconds}, "goes not with --as-dataset")
+        _refuse(context, _NOT_FOR_DATASETS, "cannot be used with --as-dataset")
         common = {"name": name, "max_rejected": max_rejected, "copy_images": copy_images, "jobs": jobs}
         label = LabelOptions(_two(sure), min_confidence, refined, batch_size)
         _make_dataset(run, inputs, as_dataset, label, {**common, "overwrite": overwrite}, json)
         return
-    _refuse(
-        {"--sure": sure, "--min-confidence": min_confidence, "--name": name, "--jobs": jobs}, "goes with --as-dataset"
-    )
+    _refuse(context, _FOR_DATASETS, "is for --as-dataset alone")
     look = Look(tuple(save.split(",")), background, refined)
     wanted = PredictOptions(look, smooth_option(smooth), alpha_video, seconds, batch_size, overwrite)
     if out is None:
@@ -119,10 +126,12 @@ def predict(
     output.show(report, _lines(report), json)
 
 
-def _refuse(given: dict[str, object], why: str) -> None:
-    for option, value in given.items():
-        if value is not None:
-            raise OptionError(f"{option}: {why}. See `segdata predict --help`.")
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """OptionError where one of these options was given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise OptionError(f"--{name.replace('_', '-')}: {why}. Leave it out.")
 
 
 def _two(text: str | None) -> tuple[float, float] | None:

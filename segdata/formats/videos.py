@@ -389,6 +389,7 @@ class VideoWriter:
         self._end = Fraction(0)
         self._next_key = Fraction(0)
         self._sound: _Sound | None = None
+        self._output: Any = None
 
     def _written_size(self) -> tuple[int, int]:
         height, width = self._shape
@@ -418,7 +419,8 @@ class VideoWriter:
                     self._start(sound, encoder)
                 except (av.FFmpegError, ValueError) as error:
                     with suppress(av.FFmpegError):
-                        self._output.close()
+                        if self._output is not None:
+                            self._output.close()
                     self.audio_note = f"the sound could not be carried over because {_reason(error)}"
                 else:
                     done = f"the sound was re-encoded from {sound.codec} to {encoder.removeprefix('lib')}"

@@ -34,7 +34,7 @@ from segmodels.runtimes import Shares
 from segmodels.smoothing import Smooth, Tracker
 
 _PAINTERS = os.cpu_count() or 1
-_SLACK_S = 0.5  # a container's duration may be the sound's
+_SLACK_S = 0.5  # what a container says of itself is not exact
 _STAGES = 4  # a batch is read while another is predicted, one drawn and one written
 
 
@@ -134,7 +134,7 @@ class _Clip:
     def __init__(self, network: Network, item: Item, options: ClipOptions, reader: VideoReader) -> None:
         self.network, self.item, self.options, self.reader = network, item, options, reader
         self.motion = Motion(network, options, reader.info)
-        self.has_gap, self.end = False, Fraction(0)
+        self.has_gap, self.taken, self.end = False, 0, Fraction(0)
         self.shares_of_person = 0.0
         self.shares_of_class: dict[str, float] = {}
         self.seconds = dict.fromkeys(("read", "network", "write"), 0.0)
@@ -207,6 +207,7 @@ class _Clip:
         start = perf_counter()
         sinks.write(drawn.made, frame)
         self.seconds["write"] += perf_counter() - start + drawn.seconds
+        self.taken += 1
         self.end = frame.time + (frame.duration or 1 / self.reader.info.rate)
         self.shares_of_person += drawn.person_share
         for name, share in drawn.class_shares.items():
@@ -216,9 +217,13 @@ class _Clip:
     def _missing(self) -> float | None:
         """How much of what the file says it holds was not there: it was cut, or its end cannot be read."""
         info = self.reader.info
-        if info.seconds is None or self.options.seconds is not None:
+        if self.options.seconds is not None:
             return None
-        missing = info.seconds - float(self.end)
+        missing = 0.0
+        if info.frames:
+            missing = (info.frames - self.taken) / float(info.rate)
+        elif info.seconds is not None and info.audio is None:  # else it may be the sound's
+            missing = info.seconds - float(self.end)
         return round(missing, 3) if missing > max(_SLACK_S, 3 / float(info.rate)) else None
 
     def _line(self, sinks: Sinks, out: Path) -> ResultLine:

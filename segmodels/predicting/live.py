@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def _watched(
     sinks: Sinks | None,
     window: Window | None,
 ) -> ResultLine:
-    motion, person, last, count = Motion(network, options, info), 0.0, Fraction(0), 0
+    motion, person, last, count, start = Motion(network, options, info), 0.0, Fraction(0), 0, perf_counter()
     writing: list[Future[None]] = []
     with ThreadPoolExecutor(1, "segdata-encode") as encoder:
         try:
@@ -75,12 +76,20 @@ def _watched(
         for one in writing:
             one.result()
     if not count:
-        raise ImageRefused("unreadable", f"{item.path}: it gave one frame and no more")
-    return _line(item, info, sinks, motion, person / count, last, count)
+        raise ImageRefused("unreadable", f"{item.path}: it was stopped, or gave no more, after the first frame")
+    each_ms = round((perf_counter() - start) * 1000 / count, 2)
+    return _line(item, info, sinks, motion, person / count, last, count, each_ms)
 
 
 def _line(
-    item: Item, info: VideoInfo, sinks: Sinks | None, motion: Motion, person: float, last: Fraction, count: int
+    item: Item,
+    info: VideoInfo,
+    sinks: Sinks | None,
+    motion: Motion,
+    person: float,
+    last: Fraction,
+    count: int,
+    each_ms: float,
 ) -> ResultLine:
     raw, smoothed = motion.figures()
     return ResultLine(
@@ -91,6 +100,7 @@ def _line(
         width=info.width,
         person_share=round(person, 6),
         files=sinks.files if sinks else (),
+        network_ms=each_ms,
         frames=sinks.frames if sinks else count,
         rate=str(((count - 1) / last).limit_denominator(1000)) if last else None,
         seconds=round(float(last), 3),

@@ -30,7 +30,7 @@ from segmodels.predicting.rendering import Look, Segmented, encoded, picture, se
 from segmodels.predicting.results import ResultLine
 from segmodels.runtimes import Shares
 
-HELD_PIXELS = 60_000_000  # of photos that are read, predicted or written at one time: about 0.2 GB, and as much again
+HELD_PIXELS = 120_000_000  # of photos that are in memory at one time, 3 bytes each; there are three of them at least
 _THREADS = os.cpu_count() or 1
 _Made = TypeVar("_Made")
 
@@ -78,33 +78,38 @@ def photos_through(
     """What is made of each photo, in order: by ``make``, which is given the network's probabilities (h, w, classes) of
     it and the seconds that those took, or by ``refuse`` where it cannot be read. Threads call both.
 
-    So many photos are in memory as HELD_PIXELS allow, or one batch of large ones.
+    So many photos are in memory as HELD_PIXELS allow, a third of them being read, predicted and made each; of very
+    large ones, one each.
     """
     use_one_thread()
     keep_freed_memory()
     reading: deque[Future[ReadPhoto | _Made]] = deque()
     making: deque[Future[_Made] | _Made] = deque()
-    waiting, largest = deque(items), 1
+    waiting, largest = deque(items), 0
     with ThreadPoolExecutor(_THREADS, "segdata-predict") as threads:
         try:
             while waiting or reading:
-                held = max(_THREADS, HELD_PIXELS // largest)
                 row: list[ReadPhoto | _Made] = []  # a batch, and what was refused between its photos
-                left = min(batch_size, held)
-                while left and (waiting or reading):
-                    while waiting and len(reading) < min(batch_size + _THREADS, held):
+                count = 0
+                while count < min(batch_size, _third(largest)) and (waiting or reading):
+                    while waiting and len(reading) < min(batch_size + _THREADS, _third(largest)):
                         reading.append(threads.submit(_read, waiting.popleft(), network, refuse))
                     row.append(reading.popleft().result())
                     if isinstance(row[-1], ReadPhoto):
-                        left -= 1
+                        count += 1
                         largest = max(largest, row[-1].pixels)
                 making.extend(_row_through(network, row, make, threads))
-                while len(making) > min(2 * batch_size, held):
+                while len(making) > min(2 * batch_size, _third(largest)):
                     yield _done(making.popleft())
             while making:
                 yield _done(making.popleft())
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def _third(largest: int) -> int:
+    """How many photos may be read, predicted or made at one time, the largest of so many pixels; 0 before one is read."""
+    return max(1, HELD_PIXELS // 3 // largest) if largest else 2
 
 
 def _row_through(
@@ -133,7 +138,9 @@ def refused(item: Item, out: Path, error: ImageRefused) -> ResultLine:
 
 
 def input_of(item: Item, out: Path) -> str:
-    """Where an input lies, from ``out``; as it was given where no path leads there."""
+    """Where an input lies, from ``out``; as it was given where no path leads there, and for a camera."""
+    if item.kind == "camera":
+        return str(item.path)
     try:
         return relative_posix(item.path, out)
     except (FolderError, OSError, RuntimeError):  # another drive, a name that no JSON can hold, links in a circle

@@ -18,12 +18,12 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     matte the mean alpha; of a video the mean over its frames), ``class_shares`` that of each class where there are
     several. ``files`` are relative to the folder; of pictures in a folder by number, that folder. Times are in
     milliseconds, of a video for each frame: to read and fit it, the network's, and to make and write what is saved;
-    they overlap, and differ from run to run.
+    they overlap, and differ from run to run. Of a camera ``network_ms`` is all of it.
 
     Of videos: the frames that were written, their ``rate`` as a fraction a second, how many ``seconds`` they last, and
     how many more the file says it holds, where it was cut; the mean IoU of consecutive masks after motion, as the
-    network gave them and as they were written, null where no two follow each other; packets that did not decode, and
-    what became of the sound.
+    network gave them and smoothed, at its size and before they are refined, null where no two follow each other;
+    packets that did not decode, and what became of the sound.
     """
 
     input: str

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from tests.segmodels.predicting.test_photos import THREE, network, of_colors, of_red, two_halves
 
 from segdata.errors import FolderError, JobFailed, OptionError, Stopped
 from segdata.formats.files import sha256_file
@@ -40,6 +39,7 @@ from segmodels.refine import Refine
 from tests.folders import lines, segdata, tree
 from tests.material import saved
 from tests.segmodels.material import BINARY
+from tests.segmodels.predicting.test_photos import THREE, network, of_colors, of_red, two_halves
 from tests.segmodels.test_evaluate import write, write_run
 from tests.test_cli import run as run_command
 

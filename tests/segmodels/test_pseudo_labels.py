@@ -354,7 +354,7 @@ def test_where_none_is_good_enough_the_command_says_so(folder: Path, tmp_path: P
     use()
     with pytest.raises(JobFailed, match=r"no sample is left: 6 low-confidence"):
         label(folder, tmp_path / "out", LabelOptions(min_confidence=1))
-    assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
+    assert sorted(os.listdir(tmp_path)) == ["out", "out.segdata-parts", "photos"]  # the network is not asked again
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
@@ -525,12 +525,12 @@ def test_a_run_that_was_killed_goes_on_with_its_dataset(folder: Path, tmp_path: 
     assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
 
 
-def test_a_failure_leaves_no_folder_behind(folder: Path, tmp_path: Path, use: Use) -> None:
+def test_a_failure_keeps_what_the_network_said(folder: Path, tmp_path: Path, use: Use) -> None:
     answers = use()
     answers.most, answers.error = 2, MemoryError
     with pytest.raises(MemoryError):
         label(folder, tmp_path / "out", LabelOptions(batch_size=1))
-    assert os.listdir(tmp_path) == ["photos"]
+    assert sorted(os.listdir(tmp_path)) == ["out.segdata-parts", "photos"]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(folder: Path, tmp_path: Path, use: Use) -> None:
