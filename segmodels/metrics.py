@@ -227,8 +227,8 @@ def _steepness(alpha: Floats) -> Floats:
 def probabilities(logits: Any) -> Any:
     """(B, H, W, classes) float32 of logits (B, H, W, C); for C = 1, the person's channel, (1 - p, p)."""
     logits = ops.cast(logits, "float32")
-    if logits.shape[-1] == 1:
-        return ops.sigmoid(ops.concatenate([-logits, logits], axis=-1))
+    if logits.shape[-1] == 1:  # the softmax of (0, logit), which int8 keeps in steps of 1/256 too
+        logits = ops.pad(logits, [(0, 0), (0, 0), (0, 0), (1, 0)])
     return ops.softmax(logits, axis=-1)
 
 

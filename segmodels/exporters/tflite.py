@@ -35,6 +35,9 @@ def _write(network: Any, path: Path, calibration: Pictures, numbers: str) -> Ten
             converter.target_spec.supported_types = [tf.float16]
         if numbers == "int8":
             converter.representative_dataset = partial(_one_by_one, calibration)
+            # TensorFlow's older quantizer: of trained networks its mean IoU with the run's own is 0.97 where the newer
+            # one's is 0.93 (likeunet), 0.96 where it is 0.79 (mattingnet_small).
+            converter.experimental_new_quantizer = False
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         path.write_bytes(converter.convert())
