@@ -108,7 +108,7 @@ def photos_through(
 
 
 def _third(largest: int) -> int:
-    """How many photos may be read, predicted or made at one time, the largest of so many pixels; 0 before one is read."""
+    """How many photos may be read, predicted or made at one time; ``largest`` is in pixels, 0 before one was read."""
     return max(1, HELD_PIXELS // 3 // largest) if largest else 2
 
 
