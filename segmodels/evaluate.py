@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from segdata.errors import ImageRefused, OptionError, RecordError
+from segdata.errors import FolderError, ImageRefused, OptionError, RecordError
 from segdata.formats.files import sha256_file, write_atomic
 from segdata.formats.images import Pixels, decode_mask, decode_matte, encode_png
 from segdata.labels import IGNORE_INDEX, LabelMap
@@ -90,6 +90,7 @@ def evaluate(run: Path, shards: Path, split: str = "test") -> EvaluateReport:
     check_shard_sizes(shards, index)
     metrics = network.beside(METRICS_JSON)
     read_scores(metrics)  # a damaged one shows before an hour of measuring, not after
+    _refuse_foreign(network, metrics, split)
     inputs = Inputs(index.geometry, network.geometry, network.target, grey=network.is_grey)
     with _reading_errors(shards):
         measured = _measure(network, Shards(shards, index, split), inputs)
@@ -111,6 +112,16 @@ def evaluate(run: Path, shards: Path, split: str = "test") -> EvaluateReport:
         confusion=_picture(network, "confusion", split) if network.target == "mask" else None,
         notes=tuple(notes),
     )
+
+
+def _refuse_foreign(network: Network, metrics: Path, split: str) -> None:
+    """FolderError where beside an exported file, in anybody's folder, lie pictures that are not of this command."""
+    if network.is_run or metrics.exists():
+        return
+    for name in ("sheet", "worst", "confusion"):
+        path = _picture(network, name, split)
+        if path.exists():
+            raise FolderError(f"{path}: is there, and evaluate did not write it. Move it away.")
 
 
 def _check_fit(network: Network, index: IndexRecord, shards: Path) -> None:

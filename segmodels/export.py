@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import shutil
@@ -263,6 +264,8 @@ def _calibration(job: _Job) -> Calibration:
 def _beside(out: Path) -> Iterator[Path]:
     """Where ``out`` is made, under its own name, in a folder that is gone in the end: converters look at names."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in out.parent.glob(f"{glob.escape(out.name)}.????????{PARTIAL}"):  # of an export that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     folder = out.with_name(f"{out.name}.{os.urandom(4).hex()}{PARTIAL}")
     folder.mkdir()
     try:

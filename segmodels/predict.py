@@ -135,7 +135,7 @@ def predict(run: Path, inputs: Sequence[str], out: Path, options: PredictOptions
             return _there(folder, media) or _predicted(folder, network, media, options)
     except Stopped as error:
         parts = [path for save in options.look.saves for path in sorted((out / save).glob("*.part.*"))]
-        begun = [str(path) for path in parts if is_video(path) or path.suffix == ".gif"]
+        begun = [str(path) for path in parts if is_video(path)]
         what = f"{', '.join(begun)}: what there is of it so far, and plays. " if begun else ""
         raise Stopped(f"{what}{error}") from error
 

@@ -172,7 +172,7 @@ def _lines(report: PredictReport) -> Iterator[str]:
 
 
 def _clip(clip: ResultLine) -> str:
-    parts = [f"{clip.frames:,} frames, {float(Fraction(clip.rate or '0')):.6g} a second"]
+    parts = [f"{clip.frames:,} frame{'s' * (clip.frames != 1)}, {float(Fraction(clip.rate or '0')):.6g} a second"]
     if clip.smoothed_consecutive_iou is not None and clip.consecutive_iou is not None:
         after, before = clip.smoothed_consecutive_iou, clip.consecutive_iou
         smoothed = "" if after == before else f" ({before:.4f} without --smooth)"
@@ -182,5 +182,5 @@ def _clip(clip: ResultLine) -> str:
     if clip.missing_seconds:
         parts.append(f"{clip.missing_seconds:g} s are missing at its end: it is cut or damaged")
     if clip.damaged_packets:
-        parts.append(f"{clip.damaged_packets} damaged packets passed over")
+        parts.append(f"{clip.damaged_packets} packets or frames are damaged")
     return f"{clip.name}: {'; '.join(parts)}"

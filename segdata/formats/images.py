@@ -25,6 +25,7 @@ from segdata.records import Sample
 Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 89_000_000  # read from the header, before anything is decoded; just below Pillow's own warning
 JPEG_QUALITY = 95
+MAX_JPEG_SIDE = 65_500  # libjpeg's
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -357,6 +358,9 @@ def encode_jpeg(pixels: Pixels) -> bytes:
     """(H, W) grey or (H, W, 3) RGB, uint8, as JPEG of quality 95."""
     import cv2
 
+    if max(pixels.shape[:2]) > MAX_JPEG_SIDE:  # OpenCV would say so on stderr
+        height, width = pixels.shape[:2]
+        raise ImageRefused("encoder", f"{width}x{height} pixels, and JPEG has at most {MAX_JPEG_SIDE:,} a side")
     turned = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     return _imencode(".jpg", turned, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 

@@ -158,8 +158,9 @@ def is_video(path: Path) -> bool:
 class VideoReader:
     """The frames of a video file, in the order in which they are shown; to be iterated once.
 
-    ``damaged`` counts packets that did not decode; they are passed over, and so is the rest behind a place that cannot
-    be read. Decoders hide much damage themselves, and a count of threads decodes, so it may be lower than the truth.
+    ``damaged`` counts packets that did not decode, which are passed over, as the rest behind a place that cannot be
+    read is, and frames that a decoder says it made up in part. Decoders hide much damage themselves, and several
+    threads decode, so it may be lower than the truth.
     Frames of another size than the first are scaled to it. A frame without a time, or with one that does not grow,
     is shown 1 / rate after the one before. Colours of a file that does not say its matrix are taken for BT.709 in HD
     and BT.601 below, as players do. Interlaced pictures stay as they are.
@@ -220,7 +221,9 @@ class VideoReader:
 
         for packet in self._packets():
             try:
-                yield from self._stream.decode(packet)
+                for frame in self._stream.decode(packet):
+                    self.damaged += frame.is_corrupt
+                    yield frame
             except av.FFmpegError:
                 self.damaged += 1
 

@@ -5,9 +5,11 @@ EXPORTERS.
 from __future__ import annotations
 
 import io
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ Pictures = Sequence[npt.NDArray[np.uint8]]  # each (H, W, channels) of 0...255
 Tensors = tuple[TensorRecord, TensorRecord]  # the input, the output
 PICTURES, SHARES = (0.0, 255.0), (0.0, 1.0)  # the value ranges of these
 _Result = TypeVar("_Result")
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")  # as TensorFlow passes them on
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,36 @@ EXPORTERS: dict[str, str] = {
 }
 
 
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come at the end of the block: within a converter's callback they would be lost, or taken for
+    an error of its own. A second one comes at once.
+    """
+    caught: list[tuple[int, Any]] = []
+    before: dict[int, Callable[[int, Any], Any]] = {}
+
+    def later(number: int, frame: Any) -> None:
+        signal.signal(number, before[number])
+        caught.append((number, frame))
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, later)
+    try:
+        yield
+    finally:
+        for which, usual in before.items():
+            signal.signal(which, usual)
+        for which, frame in caught:
+            before[which](which, frame)
+
+
 def quietly(convert: Callable[[], _Result], where: str) -> _Result:
     """What ``convert`` gives, without the lines and warnings of converters. JobFailed, one line, where it fails."""
-    with stderr_held_back(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with interrupts_later(), stderr_held_back(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return convert()
@@ -74,6 +104,8 @@ def quietly(convert: Callable[[], _Result], where: str) -> _Result:
             reason = " ".join(lines[0].split())
             if len(reason) > 300:  # what matters in the long ones of MLIR stands at their end
                 reason = f"{reason[:100]} ... {reason[-150:]}"
-            failure = JobFailed(f"{where}: the network cannot be converted ({reason}). Choose another --format.")
+            full = any(text in str(error) for text in _FULL)
+            way = "Make room on the disk" if full else "Choose another --format"
+            failure = JobFailed(f"{where}: the network cannot be converted ({reason}). {way}.")
             failure.__cause__ = error
     raise failure

@@ -75,7 +75,7 @@ class _Read:
 
 def settle(futures: Sequence[Future[Any]]) -> None:
     """Wait until nothing of it is under way, whatever it came to, however often Ctrl-C is pressed meanwhile."""
-    while left := [future for future in futures if not future.done()]:  # ``wait`` waits for cancelled ones for ever
+    while left := [future for future in futures if not future.done()]:
         with suppress(KeyboardInterrupt):
             wait(left)
 
@@ -139,7 +139,7 @@ class _Clip:
         self.shares_of_class: dict[str, float] = {}
         self.seconds = dict.fromkeys(("read", "network", "write"), 0.0)
         pixels = reader.info.width * reader.info.height
-        self.batch_size = max(1, min(options.batch_size, HELD_PIXELS // _STAGES // pixels))
+        self.batch_size = max(1, min(options.batch_size, HELD_PIXELS // (2 * _STAGES) // pixels))
 
     def run(self, out: Path) -> ResultLine:
         """All of it."""
@@ -173,9 +173,7 @@ class _Clip:
             while writing:
                 yield from _first_done(writing)
         finally:
-            for pool in (decoder, painters, encoder):
-                pool.shutdown(wait=False, cancel_futures=True)
-            settle([reading, *writing])  # before any file is closed
+            settle([reading, *writing])  # what was predicted is written, before any file is closed
             for pool in (decoder, painters, encoder):
                 pool.shutdown()
 
@@ -223,7 +221,7 @@ class _Clip:
         if info.frames:
             missing = (info.frames - self.taken) / float(info.rate)
         elif info.seconds is not None and info.audio is None:  # else it may be the sound's
-            missing = info.seconds - float(self.end)
+            missing = info.seconds - float(self.end + max(info.start, Fraction(0)))
         return round(missing, 3) if missing > max(_SLACK_S, 3 / float(info.rate)) else None
 
     def _line(self, sinks: Sinks, out: Path) -> ResultLine:

@@ -23,7 +23,7 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Of videos: the frames that were written, their ``rate`` as a fraction a second, how many ``seconds`` they last, and
     how many more the file says it holds, where it was cut; the mean IoU of consecutive masks after motion, as the
     network gave them and smoothed, at its size and before they are refined, null where no two follow each other;
-    packets that did not decode, and what became of the sound.
+    packets that did not decode and frames that did in part, and what became of the sound.
     """
 
     input: str
