@@ -17,6 +17,7 @@ from segdata.errors import OptionError
 from segdata.formats.images import encode_png
 from segdata.formats.videos import VideoInfo, VideoWriter
 from segdata.labels import label_map, palette
+from segdata.sheets import overlay
 from segmodels.compose import (
     Blurred,
     Picture,
@@ -28,7 +29,6 @@ from segmodels.compose import (
     covering,
     cutout,
     foreground,
-    overlay,
 )
 
 NOW = Fraction(0)
