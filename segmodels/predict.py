@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import BinaryIO
@@ -171,7 +172,7 @@ def _predicted(folder: OutputFolder, network: Network, media: Media, options: Pr
         for item, line in zip(left, folder.counted(lines, [1] * len(left), "inputs"), strict=True):
             made[item] = line
             if line.reason is None:  # what could not be used may be mended
-                logged.append(logger.submit(_log, log, item, line, out))  # a thread: it reads all that was written
+                logged.append(logger.submit(_append, log, item, line, out))  # a thread: it reads all that was written
             bar.update()
     for one in logged:
         one.result()
@@ -185,18 +186,13 @@ def _predicted(folder: OutputFolder, network: Network, media: Media, options: Pr
 
 def _lines(network: Network, items: Sequence[Item], options: PredictOptions, out: Path) -> Generator[ResultLine]:
     """A line for each input in order: photos that follow each other together, videos one by one."""
-    start = 0
-    while start < len(items):
-        if items[start].kind != "photo":
-            one = predict_clip if items[start].kind == "video" else watch_camera
-            yield one(network, items[start], options.clips(), out)
-            start += 1
+    for kind, group in groupby(items, key=lambda item: item.kind):
+        if kind == "photo":
+            yield from predict_photos(network, list(group), options.look, out, options.batch_size)
             continue
-        end = start
-        while end < len(items) and items[end].kind == "photo":
-            end += 1
-        yield from predict_photos(network, items[start:end], options.look, out, options.batch_size)
-        start = end
+        one = predict_clip if kind == "video" else watch_camera
+        for item in group:
+            yield one(network, item, options.clips(), out)
 
 
 # ---- what an earlier run did -----------------------------------------------------------------------------------------
@@ -211,10 +207,10 @@ class _Logged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _logged(item: Item, line: ResultLine, out: Path) -> _Logged:
-    return _Logged(state=_state(item), sha256=[_sha256(out / file) for file in line.files], line=line)
+    return _Logged(state=item.state(), sha256=[_sha256(out / file) for file in line.files], line=line)
 
 
-def _log(log: BinaryIO, item: Item, line: ResultLine, out: Path) -> None:
+def _append(log: BinaryIO, item: Item, line: ResultLine, out: Path) -> None:
     log.write(msgspec.json.encode(_logged(item, line, out)) + b"\n")
     log.flush()
 
@@ -227,14 +223,6 @@ def _sha256(path: Path) -> str:
         return files.sha256_file(path)
     except OSError:
         return ""
-
-
-def _state(item: Item) -> tuple[int, int] | None:
-    try:
-        found = item.path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def _earlier(folder: OutputFolder, items: Sequence[Item]) -> dict[Item, _Logged]:

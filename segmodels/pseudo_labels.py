@@ -142,7 +142,7 @@ class PseudoLabels:
         for name in (f"{self.network.target}s", PARTS):
             (folder.path / name).mkdir(exist_ok=True)
         made = self._earlier(folder)
-        logged = [_Logged(state=_state(item), line=line) for item, line in made.items()]
+        logged = [_Logged(state=item.state(), line=line) for item, line in made.items()]
         files.write_atomic(folder.path / _LOG, msgspec.json.Encoder().encode_lines(logged))
         left = [item for item in self.lines if item not in made]
         results = photos_through(self.network, left, self._label, self._refuse, self.options.batch_size)
@@ -150,7 +150,7 @@ class PseudoLabels:
         with bar, log, closing(results) as lines:  # type: ignore[type-var]
             for item, line in zip(left, folder.counted(lines, [1] * len(left), "photos"), strict=True):
                 made[item] = line
-                log.write(msgspec.json.encode(_Logged(state=_state(item), line=line)) + b"\n")
+                log.write(msgspec.json.encode(_Logged(state=item.state(), line=line)) + b"\n")
                 log.flush()
                 bar.update()
         found = [*self.rejected, *(self._believed(made[item]) for item in self.lines)]
@@ -167,7 +167,7 @@ class PseudoLabels:
         earlier = {}
         for item, line in self.lines.items():
             logged = found.get((line.id, line.image))
-            if logged and logged.state == _state(item) and _is_whole(folder.path, logged.line):
+            if logged and logged.state == item.state() and _is_whole(folder.path, logged.line):
                 earlier[item] = msgspec.structs.replace(logged.line, group=line.group, license=line.license)
         return earlier
 
@@ -351,14 +351,6 @@ class _Logged(msgspec.Struct, frozen=True, kw_only=True):
 
     state: tuple[int, int] | None
     line: Prediction
-
-
-def _state(item: Item) -> tuple[int, int] | None:
-    try:
-        found = item.path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def _is_whole(work: Path, line: Prediction) -> bool:

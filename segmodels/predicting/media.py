@@ -32,6 +32,16 @@ class Item:
     kind: str
     number: int = 0
 
+    def state(self) -> tuple[int, int] | None:
+        """Size in bytes and time of change, by which a run that goes on tells whether it is the same; None where it is
+        not there.
+        """
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
+
 
 @dataclass(frozen=True)
 class Media:

@@ -11,20 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.material import Row, best_of, prepare_pairs, segdata
+from tests.benchmarks.material import Row, best_of, draw_pairs, prepare_pairs, segdata
 
-_PHOTOS, _BATCH = 500, 8
+_PHOTOS, _BATCH, _TRAINED = 500, 8, 20
 _MODELS = {"likeunet": "256", "unet": "256"}
 
 
 def measure(folder: Path) -> list[Row]:
-    pairs = prepare_pairs(folder, _PHOTOS)
+    pairs = prepare_pairs(folder / "few", _TRAINED)
+    draw_pairs(folder / "many", _PHOTOS, distinct=100)
+    photos = folder / "many" / "JPEGImages"
     rows = []
     for model, size in _MODELS.items():
         shards, run = folder / f"shards-{model}", folder / f"run-{model}"
         segdata("build-tfrecords", str(pairs.manifest), "--out", str(shards), "--size", size)()
         _untrained(shards, run, model)
-        command = [sys.executable, "-m", "tests.benchmarks.predict", str(run), str(pairs.photos), str(folder)]
+        command = [sys.executable, "-m", "tests.benchmarks.predict", str(run), str(photos), str(folder)]
         found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
         work = f"predict of {_PHOTOS} photos of 600x400 by {model} at {size}"
         rows += [
