@@ -28,6 +28,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "plateau")
 PRECISIONS = ("float32", "float16", "bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
+OTHER_SHARDS = "These are not the shards that the run was trained on."
 MATTE_CLASSES = ("background", "person")
 
 

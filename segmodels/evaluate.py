@@ -34,7 +34,7 @@ from segdata.shards import (
 from segdata.sheets import Cell, colored, contact_sheet, cutout, grey, overlay
 from segdata.transforms.resize import fit_box, resize_nearest, resize_smooth
 from segmodels.bars import sample_bar
-from segmodels.config import METRICS_JSON, MatteScores, Scores, SplitScores, read_scores, write_scores
+from segmodels.config import METRICS_JSON, OTHER_SHARDS, MatteScores, Scores, SplitScores, read_scores, write_scores
 from segmodels.confusion import draw_confusion
 from segmodels.feeds import Fed, feed
 from segmodels.inputs import Inputs, has_mattes, target_of
@@ -47,7 +47,6 @@ SHEET_SAMPLES = 24
 _AT_A_TIME = 8  # samples: a network that learned on several devices is measured on one
 HEADINGS = ("picture", "truth", "prediction", "overlay")
 MATTE_HEADINGS = ("picture", "truth", "prediction", "cutout")
-OTHER_SHARDS = "These are not the shards that the run was trained on."
 NOTHING_COUNTS = "Every pixel of the split is the ignore index, so there is nothing to measure."
 
 Array = npt.NDArray[Any]

@@ -25,7 +25,7 @@ from segdata.records import INDEX_JSON, IndexRecord, read_index, seal, unseal
 from segdata.shards import Shards, check_shard_sizes
 from segmodels.bars import sample_bar
 from segmodels.checkpoints import load_model
-from segmodels.config import BEST, RunRecord, read_run
+from segmodels.config import BEST, OTHER_SHARDS, RunRecord, read_run
 from segmodels.export_samples import Calibration, Seen, calibration, samples_held_back, seen
 from segmodels.exported import (
     CHANNEL_ORDERS,
@@ -45,7 +45,6 @@ from segmodels.runtimes import RUNTIMES, Runtime
 from segmodels.runtimes.keras import load_run
 
 LEAST_SAMPLES = 50
-OTHER_SHARDS = "These are not the shards that the run was trained on."
 ONLY_MACOS = "Core ML runs on macOS alone, so the file was not compared with the run's own network: parity is null."
 _BT601 = (0.299, 0.587, 0.114)  # of red, green and blue, as training's grey
 

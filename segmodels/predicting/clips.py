@@ -155,7 +155,7 @@ class _Clip:
         """Once for each frame that was written. Threads: one decodes, as many as there are cores draw, one encodes."""
         decoder, encoder = ThreadPoolExecutor(1, "segdata-decode"), ThreadPoolExecutor(1, "segdata-encode")
         painters = ThreadPoolExecutor(1 if self.options.look.is_moving else _PAINTERS, "segdata-draw")
-        frames = self._frames()
+        frames = up_to(self.options.seconds, self.reader)
         writing: deque[Future[None]] = deque()
         reading = decoder.submit(self._batch, frames)
         try:
@@ -176,9 +176,6 @@ class _Clip:
             settle([reading, *writing])  # what was predicted is written, before any file is closed
             for pool in (decoder, painters, encoder):
                 pool.shutdown()
-
-    def _frames(self) -> Iterator[Frame]:
-        yield from up_to(self.options.seconds, self.reader)
 
     def _batch(self, frames: Iterator[Frame]) -> list[_Read]:
         start = perf_counter()
