@@ -74,6 +74,7 @@ class Segmented:
     labels: LabelMap
     person_share: float
     time: Fraction = Fraction(0)
+    drawn: dict[str, Pixels] = field(default_factory=dict, repr=False)  # what several of what is saved show
 
     def class_shares(self) -> dict[str, float] | None:
         """The share of each class, where there are more than two."""
@@ -148,8 +149,10 @@ def _cutout(found: Segmented, look: Look) -> Pixels:
 def _composite(found: Segmented, look: Look) -> Pixels:
     if look.behind is None:
         return _cutout(found, look)
-    alpha = _alpha_of(found)
-    return composite(found.photo, alpha, look.behind(found.photo, alpha, found.time))
+    if "composite" not in found.drawn:
+        alpha = _alpha_of(found)
+        found.drawn["composite"] = composite(found.photo, alpha, look.behind(found.photo, alpha, found.time))
+    return found.drawn["composite"]
 
 
 def _opaque(found: Segmented, look: Look) -> Pixels:
