@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import io
@@ -26,6 +27,7 @@ from segdata.errors import JobFailed, OptionError
 
 ENGINES = ("local", "dask", "ray")
 _WATCH_S = 0.5
+_FEEDERS_S = 5.0  # they end at once; this is for one that hangs
 _LOOK_S = 2.0  # between two looks whether a cluster has workers
 _CONNECT_S = 20
 _RETRIES = 3
@@ -196,6 +198,16 @@ def _lokys_threads_quiet() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+@atexit.register
+def _join_lokys_feeders() -> None:
+    """loky waits for its manager, not for the threads that feed its queues. Where such a thread gives back a semaphore
+    while the process ends, the tracker of resources would print a warning of a leak.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(_FEEDERS_S)
 
 
 @contextmanager

@@ -90,10 +90,38 @@ for _ in run_tasks(time.sleep, [0.002] * 400, Workers(2), "test", [1] * 400):
     raise SystemExit("disk full")
 """
 
+# The thread that feeds loky's queue is here the last to hold a semaphore, and takes its time to give it back.
+SLOW_FEEDER = """
+import threading, time
+from joblib.externals.loky.backend.queues import Queue
+from joblib.externals.loky.backend.synchronize import SemLock
+from segdata.parallel import Workers, run_tasks
 
-def test_a_taker_that_gives_up_leaves_its_own_message_alone_on_stderr() -> None:
-    command = [sys.executable, "-c", STOPS_EARLY]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+feed, clean_up = Queue._feed, SemLock._cleanup
+
+def feed_on(*arguments):
+    feed(*arguments)
+    time.sleep(0.3)
+
+def clean_up_slowly(name):
+    if threading.current_thread().name == "QueueFeederThread":
+        time.sleep(1)
+    clean_up(name)
+
+Queue._feed, SemLock._cleanup = staticmethod(feed_on), staticmethod(clean_up_slowly)
+results = run_tasks(time.sleep, [0.002] * 400, Workers(2), "test", [1] * 400)
+next(results)
+results.close()
+time.sleep(0.6)
+raise SystemExit("disk full")
+"""
+
+
+@pytest.mark.parametrize("script", [STOPS_EARLY, SLOW_FEEDER])
+def test_a_taker_that_gives_up_leaves_its_own_message_alone_on_stderr(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
     assert (done.returncode, done.stderr) == (1, "disk full\n")
 
 
