@@ -1,17 +1,17 @@
-"""Photos through a network: read and fitted by threads, a batch at a time, drawn and written by threads."""
+"""Photos through a network: read and fitted by threads, two batches at a time, drawn and written by threads."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,7 +32,10 @@ from segmodels.runtimes import Shares
 
 HELD_PIXELS = 120_000_000  # of photos that are in memory at one time, 3 bytes each; there are three of them at least
 _THREADS = os.cpu_count() or 1
+_BATCHES = 2  # that the network has at one time
 _Made = TypeVar("_Made")
+_Taken = TypeVar("_Taken")
+_Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,55 +82,106 @@ def photos_through(
     it and the seconds that those took, or by ``refuse`` where it cannot be read. Threads call both.
 
     So many photos are in memory as HELD_PIXELS allow, a third of them being read, predicted and made each; of very
-    large ones, one each.
+    large ones, one each. Where they allow it, the network has the next batch before it is done with one: else it would
+    wait while batches are handed over.
     """
     use_one_thread()
     keep_freed_memory()
-    reading: deque[Future[ReadPhoto | _Made]] = deque()
-    making: deque[Future[_Made] | _Made] = deque()
-    waiting, largest = deque(items), 0
-    with ThreadPoolExecutor(_THREADS, "segdata-predict") as threads:
+    room = _Room(batch_size)
+    with (
+        ThreadPoolExecutor(_THREADS, "segdata-predict") as threads,
+        ThreadPoolExecutor(_BATCHES, "segdata-network") as networks,
+    ):
         try:
-            while waiting or reading:
-                row: list[ReadPhoto | _Made] = []  # a batch, and what was refused between its photos
-                count = 0
-                while count < min(batch_size, _third(largest)) and (waiting or reading):
-                    while waiting and len(reading) < min(batch_size + _THREADS, _third(largest)):
-                        reading.append(threads.submit(_read, waiting.popleft(), network, refuse))
-                    row.append(reading.popleft().result())
-                    if isinstance(row[-1], ReadPhoto):
-                        count += 1
-                        largest = max(largest, row[-1].pixels)
-                making.extend(_row_through(network, row, make, threads))
-                while len(making) > min(2 * batch_size, _third(largest)):
-                    yield _done(making.popleft())
-            while making:
-                yield _done(making.popleft())
+            read = _in_order(threads, partial(_read, network, refuse), items, room.to_read)
+            batches = _in_order(networks, partial(_predicted, network), _rows(read, room), room.to_predict)
+            yield from _in_order(threads, partial(_made, make), _each(batches), room.to_make)
         finally:
+            networks.shutdown(cancel_futures=True)
             threads.shutdown(cancel_futures=True)
 
 
-def _third(largest: int) -> int:
-    """How many photos may be read, predicted or made at one time; ``largest`` is in pixels, 0 before one was read."""
-    return max(1, HELD_PIXELS // 3 // largest) if largest else 2
+class _Room:
+    """How many photos, or batches, may be under way, by the largest photo that was seen."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.largest = 0  # in pixels; 0 before one was read
+
+    def third(self) -> int:
+        return max(1, HELD_PIXELS // 3 // self.largest) if self.largest else 2
+
+    def in_batch(self) -> int:
+        return min(self.batch_size, self.third())
+
+    def to_read(self) -> int:
+        return min(self.batch_size + _THREADS, self.third())
+
+    def to_predict(self) -> int:
+        return _BATCHES if _BATCHES * self.batch_size <= self.third() else 1
+
+    def to_make(self) -> int:
+        return min(2 * self.batch_size, self.third()) + 1
 
 
-def _row_through(
-    network: Network,
-    row: Sequence[ReadPhoto | _Made],
-    make: Callable[[ReadPhoto, Shares, float], _Made],
-    threads: ThreadPoolExecutor,
-) -> Iterator[Future[_Made] | _Made]:
+def _in_order(
+    threads: ThreadPoolExecutor, function: Callable[[_Taken], _Given], items: Iterable[_Taken], room: Callable[[], int]
+) -> Iterator[_Given]:
+    """``function`` of each item, by threads; ``room`` says how many may be under way."""
+    under_way: deque[Future[_Given]] = deque()
+    for item in items:
+        under_way.append(threads.submit(function, item))
+        while len(under_way) >= room():
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _rows(read: Iterable[ReadPhoto | _Made], room: _Room) -> Iterator[list[ReadPhoto | _Made]]:
+    """The photos of a batch, and what was refused between them."""
+    row: list[ReadPhoto | _Made] = []
+    count = 0
+    for one in read:
+        row.append(one)
+        if isinstance(one, ReadPhoto):
+            count += 1
+            room.largest = max(room.largest, one.pixels)
+        if count >= room.in_batch():
+            yield row
+            row, count = [], 0
+    if row:
+        yield row
+
+
+class _ToMake(NamedTuple):
+    read: ReadPhoto
+    shares: Shares
+    seconds: float  # that the network took
+
+
+def _predicted(
+    network: Network, row: list[ReadPhoto | _Made]
+) -> tuple[list[ReadPhoto | _Made], list[Shares], float, float]:
+    """The row, the probabilities of its photos, and when the network began and ended."""
     batch = [one.fitted for one in row if isinstance(one, ReadPhoto)]
     start = perf_counter()
-    shares = iter(network.shares(np.stack(batch)) if batch else ())
-    seconds = (perf_counter() - start) / max(1, len(batch))
-    for one in row:
-        yield threads.submit(make, one, next(shares), seconds) if isinstance(one, ReadPhoto) else one
+    shares = list(network.shares(np.stack(batch))) if batch else []
+    return row, shares, start, perf_counter()
 
 
-def _done(made: Future[_Made] | _Made) -> _Made:
-    return made.result() if isinstance(made, Future) else made
+def _each(
+    batches: Iterable[tuple[list[ReadPhoto | _Made], list[Shares], float, float]],
+) -> Iterator[_ToMake | _Made]:
+    free = 0.0  # when the network was done with the batch before: what two share is counted once
+    for row, shares, start, end in batches:
+        found, seconds = iter(shares), max(0, end - max(start, free)) / max(1, len(shares))
+        free = max(free, end)
+        for one in row:
+            yield _ToMake(one, next(found), seconds) if isinstance(one, ReadPhoto) else one
+
+
+def _made(make: Callable[[ReadPhoto, Shares, float], _Made], one: _ToMake | _Made) -> _Made:
+    return make(*one) if isinstance(one, _ToMake) else one
 
 
 def refused(item: Item, out: Path, error: ImageRefused) -> ResultLine:
@@ -147,7 +201,7 @@ def input_of(item: Item, out: Path) -> str:
         return printable(item.path.as_posix())
 
 
-def _read(item: Item, network: Network, refuse: Callable[[Item, ImageRefused], _Made]) -> ReadPhoto | _Made:
+def _read(network: Network, refuse: Callable[[Item, ImageRefused], _Made], item: Item) -> ReadPhoto | _Made:
     start = perf_counter()
     try:
         photo = read_rgb(read_regular(item.path))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# (B, H, W, channels) uint8 or float32 of 0...255 -> probabilities (B, H, W, classes) float32
+# (B, H, W, channels) uint8 or float32 of 0...255 -> probabilities (B, H, W, classes) float32; by any thread, several at
+# one time
 Shares = npt.NDArray[np.float32]
 Runtime = Callable[[npt.NDArray[Any]], Shares]
 

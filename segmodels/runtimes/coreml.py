@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ def load(path: Path, record: ExportRecord) -> Runtime:
     if sys.platform != "darwin":
         raise OptionError(f"{path}: only macOS runs Core ML, this is {sys.platform}. Export another --format.")
     model = need("coremltools", "coreml", str(path)).models.MLModel(str(path))
+    lock = threading.Lock()  # nothing is said of threads
 
     def shares(images: npt.NDArray[Any]) -> Shares:
         pictures = np.asarray(images, np.float32)
-        found = [model.predict({record.input.name: one[None]})[record.output.name] for one in pictures]
+        with lock:
+            found = [model.predict({record.input.name: one[None]})[record.output.name] for one in pictures]
         return np.concatenate(found).astype(np.float32)
 
     return shares

@@ -26,6 +26,8 @@ def load(path: Path, record: ExportRecord) -> Runtime:
 
 
 def _runtime(model: Any) -> Runtime:
+    model.make_predict_function()  # once: else two threads that come first would each make and trace their own
+
     def shares(images: npt.NDArray[Any]) -> Shares:
         return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(images)), np.float32)
 

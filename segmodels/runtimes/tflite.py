@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ def load(path: Path, record: ExportRecord) -> Runtime:
         except (RuntimeError, ValueError) as error:
             raise RecordError(f"{path}: is no network that LiteRT can run ({error}). Export it again.") from error
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+    lock = threading.Lock()  # an interpreter holds the picture that it is working on
 
     def shares(images: npt.NDArray[Any]) -> Shares:
-        return np.stack([_shares_of_one(interpreter, takes, gives, image) for image in images])
+        with lock:
+            return np.stack([_shares_of_one(interpreter, takes, gives, image) for image in images])
 
     return shares
 

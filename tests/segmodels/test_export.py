@@ -10,6 +10,7 @@ import sys
 import typing
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -224,6 +225,16 @@ def test_a_runtime_says_which_file_it_cannot_run(name: str, exported: dict[str, 
     load = export_module.registry.load(RUNTIMES, name, "format")
     with pytest.raises(RecordError, match=f"{NAMES[name]}: is no "):
         load(file, record)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_threads_may_ask_a_network_at_one_time(name: str, exported: dict[str, Path]) -> None:
+    network = open_network(exported[name])
+    batches = [pictures(2, 3, seed) for seed in range(24)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(network.shares, batches))
+    for batch, shares in zip(batches, found, strict=True):
+        np.testing.assert_allclose(shares, network.shares(batch), atol=1e-6)
 
 
 _ALONE = """

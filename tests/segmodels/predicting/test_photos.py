@@ -361,7 +361,7 @@ def test_the_network_is_given_full_batches_and_no_larger_ones(bench: Bench, monk
     for i in range(20):
         bench.add(f"{i}", b"bad" if i in (2, 3, 9) else saved(two_halves(), "PNG"))
     bench.run(network(counting), batch_size=4)
-    assert counting.batches == [4, 4, 4, 4, 1]
+    assert sorted(counting.batches) == [1, 4, 4, 4, 4]  # two are under way at a time
 
 
 @pytest.mark.parametrize("photos_held", [1, 4, 12])
@@ -384,7 +384,7 @@ def test_no_more_photos_are_held_than_there_is_room_for(
 
 
 def writers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("segdata-predict")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("segdata-")]
 
 
 def test_a_line_comes_when_its_files_are_there(bench: Bench) -> None:
