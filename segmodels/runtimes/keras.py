@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,12 @@ def load(path: Path, record: ExportRecord) -> Runtime:
 
 def _runtime(model: Any) -> Runtime:
     model.make_predict_function()  # once: else two threads that come first would each make and trace their own
+    # On JAX, Keras takes the weights out of the model for a call, and puts them back.
+    lock = nullcontext() if keras.backend.backend() == "tensorflow" else threading.Lock()
 
     def shares(images: npt.NDArray[Any]) -> Shares:
-        return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(images)), np.float32)
+        with lock:
+            found = model.predict_on_batch(images)
+        return np.asarray(keras.ops.convert_to_numpy(found), np.float32)
 
     return shares
