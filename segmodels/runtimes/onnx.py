@@ -21,6 +21,8 @@ def load(path: Path, record: ExportRecord) -> Runtime:
     ort = need("onnxruntime", "export", str(path))
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    # Threads that spin while they wait would keep the cores from those that read and write photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes share no base that it shows
