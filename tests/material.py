@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segdata import shards
-from segdata.formats import coco_masks, images, tfds, tfrecord
+from segdata.formats import coco_masks, images, tfds, tfrecord, videos
 from segdata.labels import LabelMap, label_map
 from segdata.records import (
     INDEX_JSON,
@@ -70,6 +70,30 @@ def saved(pixels: npt.NDArray[Any] | Image.Image, kind: str, **options: Any) -> 
 def opened(data: bytes) -> npt.NDArray[Any]:
     """The pixels that Pillow reads."""
     return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def frames_of(path: Path) -> list[videos.Frame]:
+    with videos.VideoReader(path) as reader:
+        return list(reader)
+
+
+def info_of(path: Path) -> videos.VideoInfo:
+    with videos.VideoReader(path) as reader:
+        return reader.info
+
+
+def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """What EXIF 2.32 (tag 274) says: where the stored row 0 and column 0 belong."""
+    return {
+        1: lambda p: p,
+        2: np.fliplr,
+        3: lambda p: np.rot90(p, 2),
+        4: np.flipud,
+        5: lambda p: np.swapaxes(p, 0, 1),
+        6: lambda p: np.rot90(p, -1),
+        7: lambda p: np.swapaxes(np.rot90(p, 2), 0, 1),
+        8: lambda p: np.rot90(p, 1),
+    }[orientation](pixels)
 
 
 def exif(orientation: int) -> Image.Exif:

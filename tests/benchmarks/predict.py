@@ -43,14 +43,13 @@ def _untrained(shards: Path, run: Path, model: str) -> None:
 
 
 def _measure(run: Path, photos: Path, folder: Path) -> dict[str, float]:
+    from segdata.formats.raw_pictures import read_rgb
     from segmodels.networks import open_network
     from segmodels.predicting.media import find
     from segmodels.predicting.photos import fitted
     from segmodels.predicting.rendering import Look
 
     network, items = open_network(run), find([str(photos)]).items[:_PHOTOS]
-    from segdata.formats.raw_pictures import read_rgb
-
     pictures = [fitted(read_rgb(item.path.read_bytes()), network) for item in items]
     batches = [np.stack(pictures[at : at + _BATCH]) for at in range(0, len(pictures), _BATCH)]
 
@@ -60,7 +59,8 @@ def _measure(run: Path, photos: Path, folder: Path) -> dict[str, float]:
 
     looks = {"mask": Look(("mask",)), "mask and overlay": Look()}
     works = [alone, *(_predicting(network, items, look, folder) for look in looks.values())]
-    network.shares(batches[0]), network.shares(batches[-1])  # traced; the disk's cache is warm too
+    for batch in (batches[0], batches[-1]):  # traced; the disk's cache is warm too
+        network.shares(batch)
     return dict(zip(["alone", *looks], best_of(3, *works), strict=True))
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +51,7 @@ from tests.material import (
     raw_png,
     saved,
     tensorflow,
+    turned,
 )
 
 RGB = photo(48, 64)
@@ -61,20 +61,6 @@ NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 READERS: dict[str, Callable[[bytes], Any]] = {"photo": read_photo, "label": read_label, "stored": check_stored}
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 each_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-
-
-def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """What EXIF 2.32 (tag 274) says: where the stored row 0 and column 0 belong."""
-    return {
-        1: lambda p: p,
-        2: np.fliplr,
-        3: lambda p: np.rot90(p, 2),
-        4: np.flipud,
-        5: lambda p: np.swapaxes(p, 0, 1),
-        6: lambda p: np.rot90(p, -1),
-        7: lambda p: np.swapaxes(np.rot90(p, 2), 0, 1),
-        8: lambda p: np.rot90(p, 1),
-    }[orientation](pixels)
 
 
 def refused(read: Callable[[bytes], Any], data: bytes, *reasons: str) -> str:
@@ -414,13 +400,18 @@ FUZZED = {
 }
 
 
+def damaged(kind: str, draw: st.DataObject, most: int) -> bytes:
+    """A picture of FUZZED, 1 to ``most`` of its bytes changed, cut anywhere."""
+    data = bytearray(FUZZED[kind])
+    for _ in range(draw.draw(st.integers(1, most))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    return bytes(data[: draw.draw(st.integers(1, len(data)))])
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(FUZZED)), st.data())
 def test_damaged_bytes_raise_nothing_but_a_refusal(kind: str, draw: st.DataObject) -> None:
-    data = bytearray(FUZZED[kind])
-    for _ in range(draw.draw(st.integers(1, 6))):
-        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
-    cut = bytes(data[: draw.draw(st.integers(1, len(data)))])
+    cut = damaged(kind, draw, 6)
     for read in READERS.values():
         with contextlib.suppress(ImageRefused):
             read(cut)
@@ -941,10 +932,7 @@ def test_a_photo_as_pixels_is_the_photo_as_bytes(data: bytes) -> None:
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(FUZZED)), st.data())
 def test_a_damaged_photo_is_the_same_as_pixels_and_as_bytes(kind: str, draw: st.DataObject) -> None:
-    data = bytearray(FUZZED[kind])
-    for _ in range(draw.draw(st.integers(1, 4))):
-        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
-    check_read_alike(bytes(data[: draw.draw(st.integers(1, len(data)))]))
+    check_read_alike(damaged(kind, draw, 4))
 
 
 @pytest.mark.parametrize("name", [name for name, data in STORED.items() if data[:2] == b"\xff\xd8"])

@@ -15,7 +15,8 @@ import pytest
 
 from segdata.errors import ImageRefused, OptionError
 from segdata.formats.images import Pixels
-from segdata.formats.videos import KINDS, Frame, VideoInfo, VideoReader, VideoWriter, is_video
+from segdata.formats.videos import KINDS, VideoInfo, VideoReader, VideoWriter, is_video
+from tests.material import frames_of, info_of
 
 av = pytest.importorskip("av")
 
@@ -60,16 +61,6 @@ def copy(source: Path, path: Path, kind: str, frames: int | None = None) -> Vide
     return writer
 
 
-def read(path: Path) -> list[Frame]:
-    with VideoReader(path) as reader:
-        return list(reader)
-
-
-def info_of(path: Path) -> VideoInfo:
-    with VideoReader(path) as reader:
-        return reader.info
-
-
 def clapped(path: Path, codec: str = "aac", count: int = 60, rate: Fraction = NTSC) -> Path:
     """A film that is black and silent up to its second second, then white and loud, by PyAV alone."""
     with av.open(str(path), "w") as container:
@@ -97,7 +88,7 @@ def clapped(path: Path, codec: str = "aac", count: int = 60, rate: Fraction = NT
 
 def flash(path: Path) -> float:
     """When the picture turns white, as the container counts time."""
-    return next(float(info_of(path).start + frame.time) for frame in read(path) if frame.pixels.mean() > 128)
+    return next(float(info_of(path).start + frame.time) for frame in frames_of(path) if frame.pixels.mean() > 128)
 
 
 def sounding(path: Path) -> Iterator[tuple[float, float]]:
@@ -130,7 +121,7 @@ def test_29_97_stays_30000_by_1001(tmp_path: Path) -> None:
     found = info_of(path)
     assert (found.rate, found.frames, found.time_base, found.steady) == (NTSC, 90, TICK, True)
     assert found.seconds == float(90 / NTSC)
-    assert [frame.time for frame in read(path)] == [step / NTSC for step in range(90)]
+    assert [frame.time for frame in frames_of(path)] == [step / NTSC for step in range(90)]
     capture = cv2.VideoCapture(str(path))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 90
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(float(NTSC))
@@ -144,7 +135,7 @@ def test_a_variable_rate_stays_variable(tmp_path: Path, kind: str) -> None:
     with VideoWriter(path, 48, 64, VideoInfo(64, 48, Fraction(10), time_base=Fraction(1, 3000)), kind) as writer:
         for time in times:
             writer.write(bar(int(time * 10)), time, Fraction(1, 5))
-    assert [frame.time for frame in read(path)] == times
+    assert [frame.time for frame in frames_of(path)] == times
     assert info_of(path).seconds == pytest.approx(7.3, abs=0.1)  # 1 / rate, where a container asks for no more
     if kind != "webm":
         assert info_of(path).seconds == pytest.approx(7.3, abs=1e-3)
@@ -154,7 +145,7 @@ def test_times_that_do_not_grow_are_moved_by_a_unit(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", 48, 64, VideoInfo(64, 48, NTSC, time_base=TICK), "mp4") as writer:
         for time in (0, 0, Fraction(1, 10)):
             writer.write(bar(0), Fraction(time))
-    assert [frame.time for frame in read(tmp_path / "a.mp4")] == [0, TICK, Fraction(1, 10)]
+    assert [frame.time for frame in frames_of(tmp_path / "a.mp4")] == [0, TICK, Fraction(1, 10)]
 
 
 def test_a_reader_gives_times_that_grow(tmp_path: Path) -> None:
@@ -183,7 +174,7 @@ def test_a_frame_is_a_keyframe_every_two_seconds(tmp_path: Path) -> None:
 def test_colours_survive(tmp_path: Path, kind: str) -> None:
     path = named(tmp_path, kind)
     write(path, kind, [drawn(240, 320)] * 3, VideoInfo(320, 240, Fraction(10)))
-    frames = read(path)
+    frames = frames_of(path)
     assert len(frames) == 3
     for frame in frames:
         difference = frame.pixels.astype(int) - drawn(240, 320)
@@ -221,7 +212,7 @@ def test_an_odd_size(tmp_path: Path, kind: str, expected: tuple[int, int]) -> No
     path = named(tmp_path, kind)
     grey = np.full((3, 5, 3), 90, np.uint8)
     write(path, kind, [grey] * 2, VideoInfo(5, 3, Fraction(10)))
-    pixels = read(path)[0].pixels
+    pixels = frames_of(path)[0].pixels
     assert pixels.shape == (*expected, 3)
     assert np.abs(pixels.astype(int) - 90).max() <= 2  # black where the rest were empty
 
@@ -239,7 +230,7 @@ def test_a_turned_film_is_read_upright(tmp_path: Path, degrees: int, mirrored: b
         container.mux(stream.encode(None))
     turned = np.rot90(stored, degrees // 90)
     expected = turned[:, ::-1] if mirrored else turned
-    info, pixels = info_of(path), read(path)[0].pixels
+    info, pixels = info_of(path), frames_of(path)[0].pixels
     assert (info.height, info.width) == pixels.shape[:2] == expected.shape[:2]
     assert np.abs(pixels.astype(int) - expected).mean() < 6
     assert info.sample_aspect_ratio == (Fraction(3, 4) if degrees in (90, 270) else Fraction(4, 3))
@@ -257,7 +248,7 @@ def test_frames_of_another_size_are_scaled_to_the_first(tmp_path: Path) -> None:
             container.mux(stream.encode(None))
     both = tmp_path / "both.ts"
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
-    frames = read(both)
+    frames = frames_of(both)
     assert len(frames) == 10
     assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)}
     assert [frame.time for frame in frames] == sorted({frame.time for frame in frames})
@@ -266,7 +257,7 @@ def test_frames_of_another_size_are_scaled_to_the_first(tmp_path: Path) -> None:
 def test_a_gif_is_small_and_slow(tmp_path: Path) -> None:
     path = tmp_path / "a.gif"
     write(path, "gif", [np.full((500, 250, 3), step * 5, np.uint8) for step in range(30)], VideoInfo(250, 500, NTSC))
-    frames = read(path)
+    frames = frames_of(path)
     assert frames[0].pixels.shape == (480, 240, 3)
     assert [frame.time for frame in frames] == [Fraction(step, 10) for step in range(10)]
     assert [int(frame.pixels[0, 0, 0]) for frame in frames] == [step * 15 for step in range(10)]
@@ -284,7 +275,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
 def test_two_reads_are_equal(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write(path, "mp4", [bar(step) for step in range(30)], VideoInfo(64, 48, NTSC))
-    for one, other in zip(read(path), read(path), strict=True):
+    for one, other in zip(frames_of(path), frames_of(path), strict=True):
         assert one.time == other.time
         assert np.array_equal(one.pixels, other.pixels)
 
@@ -338,7 +329,7 @@ def test_sound_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     info = VideoInfo(64, 48, NTSC)
     writer = write(tmp_path / "a.mp4", "mp4", [bar(0)], info, tmp_path / "broken.mp4")
     assert writer.audio_note.startswith("the sound could not be carried over because unreadable: 'broken.mp4'")
-    assert len(read(tmp_path / "a.mp4")) == 1
+    assert len(frames_of(tmp_path / "a.mp4")) == 1
 
 
 # ---- writing that ends otherwise
@@ -361,7 +352,7 @@ def test_what_was_written_plays_after_an_error(tmp_path: Path, kind: str, error:
         write_and_raise(writer, error)
     assert path.read_bytes() == b"of before"
     assert writer.part.name == f"out.part{KINDS[kind].suffix}"
-    assert len(read(writer.part)) == 7
+    assert len(frames_of(writer.part)) == 7
 
 
 def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
@@ -389,7 +380,7 @@ def test_a_killed_writer_leaves_a_film_up_to_its_last_two_seconds(tmp_path: Path
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a.mp4")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "a.mp4").exists()
-    assert len(read(tmp_path / "a.part.mp4")) >= 90
+    assert len(frames_of(tmp_path / "a.part.mp4")) >= 90
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no limit on file sizes")
@@ -407,7 +398,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, kind: str) 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.filename == str(tmp_path / f"out.part{KINDS[kind].suffix}")
     assert isinstance(caught.value.__cause__, av.FFmpegError)
-    assert read(tmp_path / f"out.part{KINDS[kind].suffix}")
+    assert frames_of(tmp_path / f"out.part{KINDS[kind].suffix}")
     assert not named(tmp_path, kind).exists()
 
 
@@ -483,7 +474,7 @@ def test_a_cut_file_gives_what_decodes(tmp_path: Path) -> None:
     write(whole, "webm", [bar(step) for step in range(60)], VideoInfo(64, 48, Fraction(10)))
     data = whole.read_bytes()
     (tmp_path / "cut.webm").write_bytes(data[: len(data) // 2])
-    assert 10 < len(read(tmp_path / "cut.webm")) < 60
+    assert 10 < len(frames_of(tmp_path / "cut.webm")) < 60
 
 
 def test_damaged_packets_are_counted_and_passed_over(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -519,7 +510,7 @@ def test_names_with_colons_and_other_letters(tmp_path: Path) -> None:
         pytest.skip("no colons in names there")
     path = tmp_path / "http: Grüße%d.mp4"
     write(path, "mp4", [bar(0)] * 2, VideoInfo(64, 48, NTSC))
-    assert len(read(path)) == 2
+    assert len(frames_of(path)) == 2
 
 
 def test_videos_are_known_by_their_suffix() -> None:

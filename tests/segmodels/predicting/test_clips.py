@@ -40,6 +40,7 @@ from segmodels.predicting.rendering import Look
 from segmodels.predicting.results import ResultLine
 from segmodels.smoothing import smooth_option
 from tests.folders import lines, tree
+from tests.material import frames_of, info_of
 from tests.segmodels.material import BINARY
 
 av = pytest.importorskip("av")
@@ -147,16 +148,6 @@ def sounding(path: Path, codec: str = "aac", seconds: float = 1) -> Path:
     return path
 
 
-def read(path: Path) -> list[Frame]:
-    with VideoReader(path) as reader:
-        return list(reader)
-
-
-def info_of(path: Path) -> VideoInfo:
-    with VideoReader(path) as reader:
-        return reader.info
-
-
 def pictures(folder: Path) -> list[Any]:
     """The pictures of a folder by their number, which has no gaps."""
     paths = sorted(folder.iterdir())
@@ -242,7 +233,7 @@ def test_picture_i_is_the_mask_of_frame_i_however_long_each_takes_to_draw(
     for save in ("mask", "alpha"):
         assert numbers_in(tmp_path / "out" / save / "clip") == list(range(41))
     for file in ("overlay/clip.mp4", "cutout/clip.webm"):
-        assert [red_number(frame.pixels) for frame in read(tmp_path / "out" / file)] == list(range(41))
+        assert [red_number(frame.pixels) for frame in frames_of(tmp_path / "out" / file)] == list(range(41))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 1024])
@@ -276,7 +267,7 @@ def test_count_rate_and_every_time_are_the_sources(tmp_path: Path, rate: Fractio
     line = run_clip(source, tmp_path / "out", saves=WRITTEN)
     assert (line.frames, line.rate, line.files) == (24, str(rate), FILES)
     for file in FILES:
-        frames = read(tmp_path / "out" / file)
+        frames = frames_of(tmp_path / "out" / file)
         off = Fraction(1, 2000) if file.endswith("webm") else 0  # which counts milliseconds
         assert [abs(frame.time - number / rate) <= off for number, frame in enumerate(frames)] == [True] * 24
         found = info_of(tmp_path / "out" / file)
@@ -288,7 +279,7 @@ def test_a_variable_rate_stays_variable(tmp_path: Path) -> None:
     source = film(tmp_path / "a.mp4", 8, Fraction(10), VARIABLE)
     assert run_clip(source, tmp_path / "out", saves=WRITTEN).frames == 8
     for file in FILES:
-        assert [frame.time for frame in read(tmp_path / "out" / file)] == VARIABLE
+        assert [frame.time for frame in frames_of(tmp_path / "out" / file)] == VARIABLE
         assert info_of(tmp_path / "out" / file).rate == info_of(source).rate
 
 
@@ -297,7 +288,7 @@ def test_prores_and_pictures_for_what_is_cut_out(tmp_path: Path) -> None:
     saves = ("cutout", "composite")
     line = run_clip(source, tmp_path / "prores", saves=saves, background="transparent", alpha_video="prores")
     assert line.files == ("cutout/clip.mov", "composite/clip.mov")
-    assert [frame.time for frame in read(tmp_path / "prores/cutout/clip.mov")] == [i / NTSC for i in range(5)]
+    assert [frame.time for frame in frames_of(tmp_path / "prores/cutout/clip.mov")] == [i / NTSC for i in range(5)]
     line = run_clip(source, tmp_path / "png", saves=saves, alpha_video="png")
     assert line.files == ("cutout/clip", "composite/clip.mp4")  # nothing is transparent before white
     cut = pictures(tmp_path / "png/cutout/clip")
@@ -331,8 +322,8 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert (line.height, line.width, line.frames) == (height, width, 6)
     assert [mask.all() for mask in pictures(tmp_path / "out/mask/clip")] == [False, True] * 3
     assert {mask.shape for mask in pictures(tmp_path / "out/mask/clip")} == {size}
-    assert read(tmp_path / "out/overlay/clip.mp4")[0].pixels.shape == (height + height % 2, width + width % 2, 3)
-    assert read(tmp_path / "out/cutout/clip.webm")[0].pixels.shape == (height, width, 3)
+    assert frames_of(tmp_path / "out/overlay/clip.mp4")[0].pixels.shape == (height + height % 2, width + width % 2, 3)
+    assert frames_of(tmp_path / "out/cutout/clip.webm")[0].pixels.shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
@@ -442,7 +433,7 @@ def test_so_many_seconds_are_taken(tmp_path: Path, seconds: float, frames: int) 
     line = run_clip(film(tmp_path / "a.mp4", 40), tmp_path / "out", seconds=seconds)
     assert line.frames == frames
     assert numbers_in(tmp_path / "out/mask/clip") == list(range(frames))
-    assert len(read(tmp_path / "out/overlay/clip.mp4")) == frames
+    assert len(frames_of(tmp_path / "out/overlay/clip.mp4")) == frames
 
 
 @pytest.mark.parametrize("seconds", [0.04, 0.2, 0.4])
@@ -592,7 +583,7 @@ def test_a_film_behind_the_person_shows_what_it_shows_at_that_time(
     source = film(tmp_path / "a.mp4", 6 if own_times else 18, Fraction(12), own_times)
     saves = ("composite", "gif", "collage")
     run_clip(source, tmp_path / "out", saves=saves, background=str(behind), batch_size=batch_size)
-    frames = read(tmp_path / "out/composite/clip.mp4")
+    frames = frames_of(tmp_path / "out/composite/clip.mp4")
     assert len(frames) == (6 if own_times else 18)
     for number, frame in enumerate(frames):
         free = [bit for bit in range(BITS) if not number >> bit & 1]
@@ -612,8 +603,8 @@ def test_the_film_behind_begins_anew_with_every_input(
     predict.predict(Path("run"), list(map(str, sources)), tmp_path / "out", PredictOptions(look))
     one, other = (tmp_path / f"out/composite/{name}.mp4" for name in "ab")
     assert one.read_bytes() == other.read_bytes()
-    assert read(one)[0].pixels[:, -4:].mean() == pytest.approx(20, abs=4)
-    assert read(one)[7].pixels[:, -4:].mean() == pytest.approx(160, abs=4)
+    assert frames_of(one)[0].pixels[:, -4:].mean() == pytest.approx(20, abs=4)
+    assert frames_of(one)[7].pixels[:, -4:].mean() == pytest.approx(160, abs=4)
 
 
 # ---- inputs that are no whole films ----------------------------------------------------------------------------------
@@ -626,7 +617,7 @@ def test_two_films_of_one_stem(tmp_path: Path, job: Callable[..., PredictReport]
     assert len({file for some in files for file in some}) == 6
     for clip, count in zip(report.clips, (4, 7, 9), strict=True):
         overlay, masks = clip.files
-        assert len(read(tmp_path / "out" / overlay)) == count
+        assert len(frames_of(tmp_path / "out" / overlay)) == count
         assert numbers_in(tmp_path / "out" / masks) == list(range(count))
 
 
@@ -640,7 +631,7 @@ def test_a_film_that_a_stopped_run_left_is_an_input_like_any_other(
     sources = [film(tmp_path / "in" / name, counts[name]) for name in names]
     report = job(sources, tmp_path / "out")
     for clip, name in zip(report.clips, names, strict=True):
-        assert len(read(tmp_path / "out" / clip.files[0])) == counts[name]
+        assert len(frames_of(tmp_path / "out" / clip.files[0])) == counts[name]
 
 
 def bad_films(folder: Path) -> dict[str, str]:
@@ -699,7 +690,7 @@ def test_damaged_packets_are_passed_over_and_said(tmp_path: Path) -> None:
     assert (line.frames, line.damaged_packets) == (10, 2)
     left = [0, 1, 2, 3, 5, 6, 8, 9, 10, 11]
     assert numbers_in(tmp_path / "out/mask/clip") == left
-    assert [frame.time * NTSC for frame in read(tmp_path / "out/overlay/clip.mp4")] == left
+    assert [frame.time * NTSC for frame in frames_of(tmp_path / "out/overlay/clip.mp4")] == left
 
 
 def test_a_film_cut_short_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -761,7 +752,7 @@ def test_an_error_in_any_stage_is_raised_and_leaves_films_that_play(
     monkeypatch.undo()
     assert not (tmp_path / "out/overlay/clip.mp4").exists()
     for file in ("overlay/clip.part.mp4", "cutout/clip.part.webm"):
-        shown = [red_number(frame.pixels) for frame in read(tmp_path / "out" / file)]
+        shown = [red_number(frame.pixels) for frame in frames_of(tmp_path / "out" / file)]
         assert shown == list(range(len(shown)))
         assert shown
 
@@ -888,7 +879,7 @@ def test_a_run_that_is_stopped_is_gone_on_with(tmp_path: Path, job: Callable[...
         assert "Traceback" not in said
     assert not (out / "predictions.json").exists()
     assert [path.name for path in sorted((out / "overlay").iterdir())] == ["first.mp4", "second.part.mp4"]
-    shown = [red_number(frame.pixels) for frame in read(part)]
+    shown = [red_number(frame.pixels) for frame in frames_of(part)]
     if name == "SIGINT":
         assert shown == list(range(len(shown)))
         assert len(shown) > 60
@@ -918,9 +909,9 @@ def test_a_full_disk_is_one_line_and_the_run_is_gone_on_with(tmp_path: Path, job
     assert "second.part." in full.stderr
     assert "File too large. Check that there is space" in full.stderr
     assert not (out / "overlay/second.mp4").exists()
-    assert read(out / "overlay/second.part.mp4")
+    assert frames_of(out / "overlay/second.part.mp4")
     assert job(sources, out, saves=SAVED).resumed == 1
-    assert len(read(out / "overlay/second.mp4")) == 90
+    assert len(frames_of(out / "overlay/second.mp4")) == 90
     assert no_rest(out)
 
 

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from segdata.errors import JobFailed, OptionError, Stopped
-from segdata.formats.videos import Frame, VideoReader, VideoWriter
+from segdata.formats.videos import VideoWriter
 from segdata.records import Geometry
 from segmodels import predict
 from segmodels.networks import Network
@@ -33,6 +33,7 @@ from segmodels.predicting.rendering import SAVES, Look
 from segmodels.predicting.results import ResultLine
 from segmodels.smoothing import smooth_option
 from tests.folders import lines
+from tests.material import frames_of
 from tests.segmodels.material import BINARY
 
 pytest.importorskip("av")
@@ -144,11 +145,6 @@ def watched(out: Path | None, here: Network | None = None, **changes: Any) -> Re
     return watch_camera(here or network(), CAMERA, options, out)
 
 
-def read(path: Path) -> list[Frame]:
-    with VideoReader(path) as reader:
-        return list(reader)
-
-
 def eighths(out: Path) -> list[int]:
     """How wide the person is in each mask."""
     paths = sorted((out / "mask/camera-0").iterdir())
@@ -159,8 +155,8 @@ def whole(out: Path, frames: int) -> bool:
     """Whether each file is there under its name, with so many frames at their times."""
     assert not list(out.rglob("*.part.*"))
     assert eighths(out) == [number + 1 for number in range(frames)]
-    assert [frame.time for frame in read(out / "cutout/camera-0.webm")] == TIMES[:frames]
-    return [frame.time for frame in read(out / "overlay/camera-0.mp4")] == TIMES[:frames]
+    assert [frame.time for frame in frames_of(out / "cutout/camera-0.webm")] == TIMES[:frames]
+    return [frame.time for frame in frames_of(out / "overlay/camera-0.mp4")] == TIMES[:frames]
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -224,7 +220,7 @@ def test_an_error_leaves_what_plays(tmp_path: Path, plug: Callable[..., Capture]
     capture = plug([seen(0), seen(1), OSError("pulled")])
     with pytest.raises(OSError, match="pulled"):
         watched(tmp_path / "out")
-    assert len(read(tmp_path / "out/overlay/camera-0.part.mp4")) == 2
+    assert len(frames_of(tmp_path / "out/overlay/camera-0.part.mp4")) == 2
     assert not (tmp_path / "out/overlay/camera-0.mp4").exists()
     assert capture.released
 
@@ -389,7 +385,7 @@ def test_ctrl_c_is_no_error_of_the_command(tmp_path: Path) -> None:
     done: Any = subprocess.run([*command, "--out", str(tmp_path / "out")], **given)  # type: ignore[call-overload]
     assert (done.returncode, done.stderr) == (0, "")
     assert "camera-0: 6 frames, " in done.stdout
-    assert len(read(tmp_path / "out/overlay/camera-0.mp4")) == 6
+    assert len(frames_of(tmp_path / "out/overlay/camera-0.mp4")) == 6
     blind: Any = subprocess.run(command, **given)  # type: ignore[call-overload]
     assert blind.returncode == 2
     assert blind.stderr.startswith("segdata: error: camera:0: there is no screen to show it on.")

@@ -29,7 +29,7 @@ from segmodels.predicting.photos import fitted, predict_photos
 from segmodels.predicting.rendering import SAVES, Look
 from segmodels.predicting.results import ResultLine
 from tests.folders import tree
-from tests.material import exif, grey_png, palette_png, raw_png, saved
+from tests.material import exif, grey_png, palette_png, raw_png, saved, turned
 from tests.segmodels.material import BINARY
 
 Pixels = npt.NDArray[np.uint8]
@@ -141,16 +141,6 @@ def test_a_mask_has_its_photos_size_and_lies_where_the_person_is(bench: Bench, s
 
 
 INVERSE = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
-TURNS: dict[int, Callable[[Pixels], Pixels]] = {  # EXIF 2.32, tag 274: from the stored pixels to upright
-    1: lambda p: p,
-    2: np.fliplr,
-    3: lambda p: np.rot90(p, 2),
-    4: np.flipud,
-    5: lambda p: np.swapaxes(p, 0, 1),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: np.swapaxes(np.rot90(p, 2), 0, 1),
-    8: lambda p: np.rot90(p, 1),
-}
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
@@ -158,8 +148,8 @@ def test_every_exif_turn_gives_the_upright_mask(bench: Bench, kind: str) -> None
     upright = two_halves()
     options: dict[str, Any] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
     for turn in range(1, 9):
-        stored = np.ascontiguousarray(TURNS[INVERSE[turn]](upright))
-        np.testing.assert_array_equal(TURNS[turn](stored), upright)
+        stored = np.ascontiguousarray(turned(upright, INVERSE[turn]))
+        np.testing.assert_array_equal(turned(stored, turn), upright)
         bench.add(f"t{turn}", saved(stored, kind, exif=exif(turn), **options))
     out, lines = bench.run(network(), ("mask", "overlay", "alpha", "cutout"))
     first = mask(out, "t1")

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from segdata.errors import OptionError
-from segdata.formats.videos import Frame, VideoInfo, VideoReader, VideoWriter
+from segdata.formats.videos import Frame, VideoInfo, VideoWriter
 from segmodels.predicting.rendering import SAVES, Look, Segmented
 from segmodels.predicting.sinks import ALPHA_VIDEOS, Sinks, check_alpha_video, kind_of
+from tests.material import frames_of, info_of
 from tests.segmodels.material import BINARY
 
 pytest.importorskip("av")
@@ -43,11 +44,6 @@ def write(sinks: Sinks, numbers: Sequence[int]) -> None:
     for number in numbers:
         found = segmented(number)
         sinks.write(sinks.pictures(found), Frame(found.photo, found.time))
-
-
-def read(path: Path) -> list[Frame]:
-    with VideoReader(path) as reader:
-        return list(reader)
 
 
 def below(out: Path) -> set[str]:
@@ -90,7 +86,7 @@ def test_the_files_are_those_it_names(tmp_path: Path, background: str, alpha_vid
         if path.is_dir():
             assert sorted(one.name for one in path.iterdir()) == [f"{number:06}.png" for number in range(3)]
         elif path.suffix != ".gif":  # has a slower clock
-            assert [frame.time for frame in read(path)] == [Fraction(number, 10) for number in range(3)]
+            assert [frame.time for frame in frames_of(path)] == [Fraction(number, 10) for number in range(3)]
     there = {file.partition("/")[2].partition("/")[0] for file in below(tmp_path)}
     assert there == {Path(file).name for file in sinks.files}
 
@@ -112,7 +108,7 @@ def test_a_file_is_as_large_as_its_pictures(tmp_path: Path) -> None:
     sinks = sinks_of(tmp_path, ("overlay", "collage", "cutout"))
     with sinks:
         write(sinks, range(2))
-    sizes = [read(tmp_path / file)[0].pixels.shape[:2] for file in sinks.files]
+    sizes = [frames_of(tmp_path / file)[0].pixels.shape[:2] for file in sinks.files]
     assert sizes == [(HEIGHT, WIDTH), (HEIGHT, 3 * WIDTH + 16), (HEIGHT, WIDTH)]
 
 
@@ -154,7 +150,7 @@ def test_a_block_that_ends_by_an_error_leaves_what_plays_and_nothing_whole(
     videos = {"overlay/n.part.mp4", "cutout/n.part.webm", "collage/n.part.mp4", "gif/n.part.gif"}
     assert below(tmp_path) == videos | {f"mask/n/{number:06}.png" for number in range(5)}
     for file in videos:
-        assert len(read(tmp_path / file)) == 5
+        assert len(frames_of(tmp_path / file)) == 5
 
 
 def test_one_file_that_cannot_be_opened_ends_all(tmp_path: Path) -> None:
@@ -163,7 +159,7 @@ def test_one_file_that_cannot_be_opened_ends_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"n\.part\.mp4"), sinks:
         write(sinks, range(3))
     assert below(tmp_path) == {"overlay/n.part.mp4"}
-    assert len(read(tmp_path / "overlay/n.part.mp4")) == 1
+    assert len(frames_of(tmp_path / "overlay/n.part.mp4")) == 1
 
 
 def test_one_file_that_cannot_be_finished_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +175,7 @@ def test_one_file_that_cannot_be_finished_is_an_error(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="No space left"), sinks:
         write(sinks, range(3))
     assert not [name for name in below(tmp_path) if name.startswith("collage/") and ".part." not in name]
-    assert len(read(tmp_path / "overlay" / "n.part.mp4")) == 3
+    assert len(frames_of(tmp_path / "overlay" / "n.part.mp4")) == 3
 
 
 def test_nothing_written_leaves_no_file(tmp_path: Path) -> None:
@@ -204,8 +200,7 @@ def humming(path: Path) -> VideoInfo:
         container.mux(audio.encode(piece))
         container.mux(audio.encode(None))
         container.mux(video.encode(None))
-    with VideoReader(path) as reader:
-        return reader.info
+    return info_of(path)
 
 
 @pytest.mark.parametrize(
