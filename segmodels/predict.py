@@ -28,9 +28,16 @@ from segmodels.networks import Network, open_network
 from segmodels.predicting.clips import ClipOptions, predict_clip
 from segmodels.predicting.live import watch_camera
 from segmodels.predicting.media import Item, Media, find
-from segmodels.predicting.photos import input_of, predict_photos
+from segmodels.predicting.photos import check_batch_size, input_of, predict_photos
 from segmodels.predicting.rendering import SAVES, Look
-from segmodels.predicting.results import PREDICTIONS_JSON, RESULTS_JSONL, PredictionsRecord, ResultLine
+from segmodels.predicting.results import (
+    PREDICTIONS_JSON,
+    RESULTS_JSONL,
+    PredictionsRecord,
+    ResultLine,
+    append_line,
+    logged_lines,
+)
 from segmodels.predicting.sinks import check_alpha_video
 from segmodels.smoothing import NOT_SMOOTHED, Smooth
 
@@ -56,8 +63,7 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         check_alpha_video(self.alpha_video)
-        if not 1 <= self.batch_size <= 1024:
-            raise OptionError(f"--batch-size {self.batch_size}: expected 1 to 1024.")
+        check_batch_size(self.batch_size)
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise OptionError(f"--seconds {self.seconds}: expected a number above 0.")
 
@@ -67,15 +73,11 @@ class PredictOptions:
 
     def recorded(self) -> dict[str, str | int | float | bool | None]:
         """The options that change what is written."""
-        refine = self.look.refine
+        refine = self.look.refine.recorded()
         return {
             "--save": ",".join(self.look.saves),
             "--background": self.look.background_record(),
-            "--threshold": refine.threshold,
-            "--keep-largest": refine.keep_largest,
-            "--fill-holes": refine.fill_holes,
-            "--feather": refine.feather_px,
-            "--refine": "guided" if refine.guided else None,
+            **{f"--{name.replace('_', '-')}": value for name, value in refine.items()},
             "--smooth": f"{self.smooth.kind}:{self.smooth.weight}" if self.smooth.kind != "none" else None,
             "--alpha-video": self.alpha_video,
             "--seconds": self.seconds,
@@ -211,8 +213,7 @@ def _logged(item: Item, line: ResultLine, out: Path) -> _Logged:
 
 
 def _append(log: BinaryIO, item: Item, line: ResultLine, out: Path) -> None:
-    log.write(msgspec.json.encode(_logged(item, line, out)) + b"\n")
-    log.flush()
+    append_line(log, _logged(item, line, out))
 
 
 def _sha256(path: Path) -> str:
@@ -227,16 +228,7 @@ def _sha256(path: Path) -> str:
 
 def _earlier(folder: OutputFolder, items: Sequence[Item]) -> dict[Item, _Logged]:
     """The lines of inputs that an earlier run of the same finished, and that have not changed since."""
-    log = folder.path / _LOG
-    if not folder.is_resumed or not log.is_file():
-        return {}
-    found: dict[tuple[str, str], _Logged] = {}
-    for text in log.read_bytes().splitlines():
-        try:
-            one = msgspec.json.decode(text, type=_Logged)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # the last line of a run that was killed
-            continue
-        found[one.line.input, one.line.name] = one
+    found = {(one.line.input, one.line.name): one for one in logged_lines(folder, _LOG, _Logged)}
     lines = {}
     for item in items:
         logged = found.get((input_of(item, folder.path), item.name))

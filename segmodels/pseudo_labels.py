@@ -34,7 +34,8 @@ from segmodels.bars import sample_bar
 from segmodels.networks import Network, open_network
 from segmodels.photo_size import enlarged
 from segmodels.predicting.media import Item, find
-from segmodels.predicting.photos import ReadPhoto, photos_through
+from segmodels.predicting.photos import ReadPhoto, check_batch_size, photos_through
+from segmodels.predicting.results import append_line, logged_lines
 from segmodels.refine import Refine, refined_matte
 from segmodels.runtimes import Shares
 
@@ -65,8 +66,7 @@ class LabelOptions:
             raise OptionError(f"--sure {low:g},{high:g}: expected LOW,HIGH above 0 and below 1, such as 0.3,0.7.")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise OptionError(f"--min-confidence {self.min_confidence}: expected 0 to 1.")
-        if not 1 <= self.batch_size <= 1024:
-            raise OptionError(f"--batch-size {self.batch_size}: expected 1 to 1024.")
+        check_batch_size(self.batch_size)
 
     @property
     def thresholds(self) -> tuple[float, float]:
@@ -87,13 +87,7 @@ class LabelOptions:
         """What of them decides the labels."""
         if target == "mask":
             return {"sure_low": self.thresholds[0], "sure_high": self.thresholds[1]}
-        return {
-            "threshold": self.refine.threshold,
-            "keep_largest": self.refine.keep_largest,
-            "fill_holes": self.refine.fill_holes,
-            "feather": self.refine.feather_px,
-            "refine": "guided" if self.refine.guided else None,
-        }
+        return self.refine.recorded()
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,20 +144,14 @@ class PseudoLabels:
         with bar, log, closing(results) as lines:  # type: ignore[type-var]
             for item, line in zip(left, folder.counted(lines, [1] * len(left), "photos"), strict=True):
                 made[item] = line
-                log.write(msgspec.json.encode(_Logged(state=item.state(), line=line)) + b"\n")
-                log.flush()
+                append_line(log, _Logged(state=item.state(), line=line))
                 bar.update()
         found = [*self.rejected, *(self._believed(made[item]) for item in self.lines)]
         files.write_atomic(folder.path / PREDICTIONS_JSONL, msgspec.json.Encoder().encode_lines(found))
 
     def _earlier(self, folder: OutputFolder) -> dict[Item, Prediction]:
         """What an earlier run of the same wrote of photos that have not changed since."""
-        log = folder.path / _LOG
-        found: dict[tuple[str, str], _Logged] = {}
-        for text in log.read_bytes().splitlines() if folder.is_resumed and log.is_file() else ():
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # the last line of a run that was killed
-                one = msgspec.json.decode(text, type=_Logged)
-                found[one.line.id, one.line.image] = one
+        found = {(one.line.id, one.line.image): one for one in logged_lines(folder, _LOG, _Logged)}
         earlier = {}
         for item, line in self.lines.items():
             logged = found.get((line.id, line.image))

@@ -53,6 +53,16 @@ class Refine:
         if not 0 <= self.feather_px <= MAX_FEATHER_PX:
             raise OptionError(f"--feather {self.feather_px}: expected 0 to {MAX_FEATHER_PX} pixels.")
 
+    def recorded(self) -> dict[str, str | int | float | bool | None]:
+        """Each option by its name, as a JSON holds it."""
+        return {
+            "threshold": self.threshold,
+            "keep_largest": self.keep_largest,
+            "fill_holes": self.fill_holes,
+            "feather": self.feather_px,
+            "refine": "guided" if self.guided else None,
+        }
+
 
 def refined(refine: Refine, person: Alpha, photo: Pixels) -> tuple[Bools, Alpha]:
     """The mask (H, W) and the alpha of a network that learned masks; the mask is where alpha is 0.5 or more.

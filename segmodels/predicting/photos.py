@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from segdata.errors import FolderError, ImageRefused
+from segdata.errors import FolderError, ImageRefused, OptionError
 from segdata.formats.files import printable, read_regular, relative_posix, write_atomic
 from segdata.formats.images import Pixels, use_one_thread
 from segdata.formats.raw_pictures import read_rgb
@@ -36,6 +36,12 @@ _BATCHES = 2  # that the network has at one time
 _Made = TypeVar("_Made")
 _Taken = TypeVar("_Taken")
 _Given = TypeVar("_Given")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """OptionError where it is not 1 to 1024."""
+    if not 1 <= batch_size <= 1024:
+        raise OptionError(f"--batch-size {batch_size}: expected 1 to 1024.")
 
 
 @dataclass(frozen=True, eq=False)

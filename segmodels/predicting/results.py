@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import BinaryIO, TypeVar
+
 import msgspec
 
+from segdata.formats.folders import OutputFolder
 from segdata.records import FileRecord
 
 PREDICTIONS_JSON = "predictions.json"
 RESULTS_JSONL = "results.jsonl"
+_Line = TypeVar("_Line")
 
 
 class ResultLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,3 +70,17 @@ class PredictionsRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     skipped: dict[str, int]
     results: FileRecord
     seal: str = ""
+
+
+def append_line(log: BinaryIO, line: object) -> None:
+    """Log what became of one input, for ``logged_lines`` of a later run."""
+    log.write(msgspec.json.encode(line) + b"\n")
+    log.flush()
+
+
+def logged_lines(folder: OutputFolder, name: str, kind: type[_Line]) -> Iterator[_Line]:
+    """What an earlier run of the same logged in the file ``name`` of its folder; nothing where there was none."""
+    log = folder.path / name
+    for text in log.read_bytes().splitlines() if folder.is_resumed and log.is_file() else ():
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # the last line of a run that was killed
+            yield msgspec.json.decode(text, type=kind)
